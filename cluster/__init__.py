@@ -1,0 +1,1 @@
+"""Where it runs: Ray clusters, and jobs submitted to them."""

@@ -1,0 +1,1 @@
+"""Distributed batch machine learning for tables, on Ray."""

@@ -1,0 +1,1 @@
+"""Tables: read, check, cleaned, described, split."""

@@ -1,0 +1,1 @@
+"""Work on shards; knows nothing of machine learning."""

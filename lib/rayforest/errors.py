@@ -1,0 +1,93 @@
+"""Errors as part of the product: what went wrong, what was expected, what was found, what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RayforestError(Exception):
+    """Base of every error that rayforest raises on purpose.
+
+    Args:
+        what: one sentence that names the subject and the failure.
+        expected: what would have been right.
+        found: what was there instead. Never a value from a user's row.
+        next_step: what the reader can do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, expected: str = "", found: str = "", next_step: str = "") -> None:
+        # All four go to Exception, so that the error survives the trip from a worker process.
+        super().__init__(what, expected, found, next_step)
+        self.what, self.expected, self.found, self.next_step = what, expected, found, next_step
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.what, self.expected, self.found, self.next_step))
+
+    def as_dict(self) -> dict[str, str]:
+        """The `error` object of the --json output."""
+        return {"what": self.what, "expected": self.expected, "found": self.found, "next": self.next_step}
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        for label, text in (("expected", self.expected), ("found", self.found), ("next", self.next_step)):
+            if text:
+                lines.append(f"  {label + ':':<10}{text}")
+        return "\n".join(lines)
+
+
+class ConfigError(RayforestError):
+    """The command line, the project file or an expression in it is wrong."""
+
+    exit_code = 2
+
+
+class InputError(RayforestError):
+    """An input is missing, unreadable, or not what the project file says it is."""
+
+    exit_code = 2
+
+
+class RefusedError(RayforestError):
+    """The destination holds a result of another plan; nothing was changed."""
+
+    exit_code = 2
+
+
+class BundleError(RayforestError):
+    """A bundle is damaged, of a newer format, or holds what a bundle may not hold."""
+
+    exit_code = 2
+
+
+class ParityError(RayforestError):
+    """Two engines differ on the same rows, so no bundle was written."""
+
+
+class UnfinishedError(RayforestError):
+    """Shards are left, or more rows failed than the error budget allows; nothing was published."""
+
+    exit_code = 3
+
+
+class InterruptedRunError(RayforestError):
+    """The user stopped the run; finished shards are kept."""
+
+    exit_code = 130
+
+
+def _rebuild(kind: type[RayforestError], what: str, expected: str, found: str, next_step: str) -> RayforestError:
+    return kind(what, expected=expected, found=found, next_step=next_step)
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """The nearest valid name as a hint, or the valid names when none is near."""
+    names = sorted(valid)
+    lowered = {n.lower(): n for n in names}
+    near = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {lowered[near[0]]!r}?"
+    shown = ", ".join(repr(n) for n in names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"valid names: {shown}" if names else "there are no valid names"

@@ -1,0 +1,1 @@
+"""Model and features to exact ONNX."""

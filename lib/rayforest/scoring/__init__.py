@@ -1,0 +1,1 @@
+"""Bundle and table to predictions."""

@@ -1,0 +1,1 @@
+"""Feature shards to an evaluated model."""
