@@ -1,0 +1,470 @@
+"""The project file: TOML as frozen models, validated once, at the edge.
+
+Order of reading: TOML text, `--set` overrides, `${VAR}` expansion, validation. Every error names the key, its line
+where there is one, and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from rayforest.data.kinds import Kind
+from rayforest.errors import ConfigError, did_you_mean
+
+Scalar = bool | int | float | str
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+"""One name or a list of names."""
+
+
+class Section(BaseModel):
+    """A table of the project file: frozen, and no key that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class ProjectSection(Section):
+    """Who this project is and where it writes."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    root: str = "out"
+    """Folder or URI that holds prepared, tuned, bundle and scored."""
+    seed: int = 0
+
+
+class FormatSection(Section):
+    """How files are read. The options are CSV's; giving any of them says that the files are CSV."""
+
+    type: Literal["parquet", "csv", "arrow"] | None = None
+    delimiter: str | None = None
+    header: bool | None = None
+    names: tuple[str, ...] | None = None
+    skip_lines: Annotated[int, Field(ge=0)] | None = None
+    null_words: tuple[str, ...] | None = None
+    trim: bool | None = None
+    encoding: str | None = None
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_byte(cls, value: str | None) -> str | None:
+        if value is not None and len(value.encode()) != 1:
+            raise ValueError("a delimiter is one ASCII character, such as ',' or ';' or '\\t'")
+        return value
+
+    @property
+    def csv_options(self) -> dict[str, Any]:
+        """The CSV options that were given."""
+        return {k: v for k, v in self.model_dump(exclude={"type"}).items() if v is not None}
+
+    def overridden_by(self, other: FormatSection) -> FormatSection:
+        """This format with every option that `other` gives."""
+        return self.model_copy(update={k: v for k, v in other.model_dump().items() if v is not None})
+
+
+def _format(value: object) -> object:
+    return {"type": value} if isinstance(value, str) else value
+
+
+Format = Annotated[FormatSection, BeforeValidator(_format)]
+"""`format = "csv"`, or a `[data.format]` table."""
+
+
+class ColumnSection(Section):
+    """What a raw column must hold. A row that breaks it is quarantined."""
+
+    type: Kind
+    required: bool = False
+    min: float | str | None = None
+    """Smallest allowed number, or timestamp as ISO text."""
+    max: float | str | None = None
+    values: tuple[Scalar, ...] | None = None
+    """The only allowed values; null is allowed unless `required`."""
+    null_values: tuple[Scalar, ...] = ()
+    """Values of this column that mean missing, such as -999 or "N/A"."""
+    format: str | None = None
+    """strptime format of a timestamp that is stored as text."""
+
+    @model_validator(mode="after")
+    def _bounds_fit_the_kind(self) -> ColumnSection:
+        if self.type in (Kind.STRING, Kind.BOOLEAN) and (self.min is not None or self.max is not None):
+            raise ValueError(f"min and max are for numbers and timestamps; this column is a {self.type}")
+        if self.type is Kind.NUMBER and (isinstance(self.min, str) or isinstance(self.max, str)):
+            raise ValueError("min and max of a number are numbers")
+        if self.format is not None and self.type is not Kind.TIMESTAMP:
+            raise ValueError(f"format is for timestamps; this column is a {self.type}")
+        return self
+
+
+def _column(value: object) -> object:
+    return {"type": value} if isinstance(value, str) else value
+
+
+Column = Annotated[ColumnSection, BeforeValidator(_column)]
+"""`amount = "number"`, or `amount = { type = "number", min = 0 }`."""
+
+
+def _rules(value: object) -> object:
+    return {str(text): text for text in value} if isinstance(value, list) else value
+
+
+class DataSection(Section):
+    """The raw tables."""
+
+    source: Names
+    format: Format = FormatSection()
+    key: Names = ()
+    """Columns that identify a row."""
+    target: str | None = None
+    """A column, or an SQL expression."""
+    positive: Scalar | None = None
+    """The label that counts as 1."""
+    time: str | None = None
+    """A column or SQL expression, number or timestamp, that orders the rows in time."""
+    columns: dict[str, Column] = {}
+    rules: Annotated[dict[str, str], BeforeValidator(_rules)] = {}
+    """SQL conditions by name; a row for which one is false is quarantined (null passes, as in a CHECK constraint)."""
+    on_bad_row: Literal["quarantine", "fail"] = "quarantine"
+    error_budget: Annotated[float | int, Field(ge=0)] | None = None
+    """Rows that may be quarantined: a share below 1, or a count."""
+
+    @field_validator("source")
+    @classmethod
+    def _not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not all(value):
+            raise ValueError("give a path, a glob, a folder, or a list of them")
+        return value
+
+
+class FeaturesSection(Section):
+    """Model inputs as SQL over the raw columns; without any, every raw column that is not key, target or time."""
+
+    expressions: dict[str, str] = {}
+    categorical: Names = ()
+    unseen: Literal["missing", "quarantine"] = "missing"
+    """What score does with a category that training never saw: treat it as missing, or quarantine the row."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_are_features(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        known = {"categorical", "unseen"}
+        return {k: v for k, v in value.items() if k in known} | {
+            "expressions": {k: v for k, v in value.items() if k not in known}
+        }
+
+
+class Shares(Section):
+    """Shares of the rows; they add up to 1."""
+
+    train: Annotated[float, Field(gt=0, le=1)] = 0.7
+    valid: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    test: Annotated[float, Field(ge=0, lt=1)] = 0.15
+
+    @model_validator(mode="after")
+    def _add_up(self) -> Shares:
+        total = self.train + self.valid + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"train + valid + test must be 1, not {total:g}")
+        return self
+
+
+def _shares(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return dict(zip(("train", "valid", "test"), value, strict=True)) if len(value) == 3 else value
+    return value
+
+
+class SplitSection(Section):
+    """How rows are divided into train, valid and test without a leak."""
+
+    by: Literal["hash", "time"] = "hash"
+    key: Names = ()
+    """Columns whose rows stay together (a patient, a card); the data key by default."""
+    shares: Annotated[Shares, BeforeValidator(_shares)] = Shares()
+
+
+Metric = Literal["auc", "average_precision", "log_loss", "accuracy", "rmse", "mae"]
+
+
+class TuneSection(Section):
+    """The search."""
+
+    metric: Metric | None = None
+    """log_loss or rmse by default. It also says whether a numeric target is a class or a quantity."""
+    trials: Annotated[int, Field(ge=1)] = 20
+    budget_s: Annotated[float, Field(gt=0)] | None = None
+    """No new trial starts after this many seconds."""
+    workers: Annotated[int, Field(ge=1)] | None = None
+    """Trials at the same time; also how far the search looks ahead, so it changes which trials are proposed."""
+    space: dict[str, Any] = {}
+    """LightGBM parameters: a value fixes it, [low, high] searches between, { choices = [...] } picks one."""
+
+
+class ExportSection(Section):
+    """The bundle."""
+
+    parity_rows: Annotated[int, Field(ge=1)] = 10_000
+    """Held-out rows on which LightGBM and onnxruntime must give the same bits."""
+    graph: Literal["full", "trees"] = "full"
+    """full: model.onnx takes raw columns; trees: it takes the finished features."""
+
+
+class ScoreSection(Section):
+    """Batch inference."""
+
+    source: Names = ()
+    """data.source by default."""
+    format: Format = FormatSection()
+    destination: str | None = None
+    """ROOT/scored by default."""
+    carry: Names = ()
+    """Raw columns that come out beside the prediction."""
+    engine: Literal["auto", "onnxruntime", "kernel"] = "auto"
+
+
+class RunSection(Section):
+    """How work is carried out; nothing here changes a result."""
+
+    executor: Literal["auto", "in-process", "ray"] = "auto"
+    address: str | None = None
+    workers: Annotated[int, Field(ge=1)] | None = None
+    shard_rows: Annotated[int, Field(ge=1)] = 250_000
+    """Rows of a shard, at most. The one key here that decides where files are cut."""
+    retries: Annotated[int, Field(ge=0)] = 3
+    timeout_s: Annotated[float, Field(gt=0)] | None = None
+    """Longest time for one shard."""
+
+
+class Project(Section):
+    """A whole project file."""
+
+    project: ProjectSection
+    data: DataSection
+    features: FeaturesSection = FeaturesSection()
+    split: SplitSection = SplitSection()
+    tune: TuneSection = TuneSection()
+    export: ExportSection = ExportSection()
+    score: ScoreSection = ScoreSection()
+    run: RunSection = RunSection()
+    base: Path = Field(default=Path(), exclude=True)
+    """Folder of the project file; relative paths start here."""
+
+    def locate(self, path: str) -> str:
+        """A path of the project file as an absolute path; URIs stay as they are."""
+        return path if "://" in path else str((self.base / Path(path).expanduser()).absolute())
+
+    @property
+    def root(self) -> str:
+        """Folder or URI that holds prepared, tuned, bundle and scored."""
+        return self.locate(self.project.root)
+
+    def stage(self, name: Literal["prepared", "tuned", "bundle", "scored"]) -> str:
+        """Destination of a stage."""
+        if name == "scored" and self.score.destination is not None:
+            return self.locate(self.score.destination)
+        return f"{self.root.rstrip('/')}/{name}"
+
+
+def load_project(path: str | Path, overrides: Sequence[str] = ()) -> Project:
+    """Read and validate a project file.
+
+    Args:
+        path: the TOML file.
+        overrides: `section.key=value` texts; a value is read as TOML, else taken as text.
+
+    Raises:
+        ConfigError: the file is missing or not TOML, a key is unknown, a value is wrong, a variable is not set.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"project file {file} does not exist",
+            expected="a TOML file",
+            next_step="write one with: rayforest init DATA... > project.toml",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"project file {file} cannot be read", expected="a TOML file in UTF-8", found=str(error)
+        ) from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"project file {file} is not valid TOML",
+            found=str(error),
+            next_step="mend that line; texts stand in quotes",
+        ) from None
+    for override in overrides:
+        _apply(table, override)
+    return _validate(_expand(table, ()), base=file.absolute().parent, subject=str(file), text=text)
+
+
+def _apply(table: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    try:
+        path = _key_path(tomllib.loads(f"{key.strip()} = 0"))
+    except tomllib.TOMLDecodeError:
+        path = ()
+    if not equals or len(path) < 2:
+        raise ConfigError(
+            f"--set {override!r} is not understood",
+            expected="section.key=value",
+            next_step="for example --set run.workers=2",
+        )
+    try:
+        parsed = tomllib.loads(f"value = {value.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    at = table
+    for part in path[:-1]:
+        inner = at.get(part)
+        if isinstance(inner, str) and part == "format":  # format = "csv" and then --set data.format.delimiter=";"
+            inner = {"type": inner}
+        if inner is not None and not isinstance(inner, dict):
+            raise ConfigError(f"--set {override!r}: {part} is a value, not a table", expected="the name of a table")
+        at[part] = inner if inner is not None else {}
+        at = at[part]
+    at[path[-1]] = parsed
+
+
+def _key_path(table: dict[str, Any]) -> tuple[str, ...]:
+    path: tuple[str, ...] = ()
+    node: Any = table
+    while isinstance(node, dict):
+        (name, node), *_ = node.items()
+        path += (name,)
+    return path
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def _expand(value: Any, path: tuple[str, ...]) -> Any:
+    if isinstance(value, dict):
+        return {k: _expand(v, (*path, k)) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_expand(v, path) for v in value]
+    if not isinstance(value, str):
+        return value
+
+    def variable(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in os.environ:
+            raise ConfigError(
+                f"{'.'.join(path)} uses ${{{name}}}, which is not set",
+                expected=f"the environment variable {name}",
+                next_step=f"export {name}=...",
+            )
+        return os.environ[name]
+
+    return _VARIABLE.sub(variable, value)
+
+
+def _validate(table: dict[str, Any], *, base: Path, subject: str, text: str) -> Project:
+    if "base" in table:
+        raise ConfigError(f"{subject}: unknown key 'base'", next_step=did_you_mean("base", _names(Project)))
+    try:
+        # Through JSON, because strict JSON takes lists for tuples and texts for enums, but no "3" for 3.
+        return Project.model_validate_json(json.dumps(table, default=str), strict=True).model_copy(
+            update={"base": base}
+        )
+    except ValidationError as error:
+        raise _explain(error, table, subject, text) from None
+
+
+def _names(model: type[BaseModel]) -> list[str]:
+    return [name for name in model.model_fields if name not in ("base", "expressions")]
+
+
+def _explain(error: ValidationError, table: dict[str, Any], subject: str, text: str) -> ConfigError:
+    """The first validation error as one of ours; pydantic's own text speaks of Python, not of TOML."""
+    first = error.errors(include_url=False, include_input=True)[0]
+    path = _toml_path(first["loc"], table)
+    key = ".".join(path)
+    line = _line_of(text, path)
+    where = f"{subject}, line {line}" if line else subject
+    more = error.error_count() - 1
+    tail = f" (and {more} more after this one)" if more else ""
+    kind, value = first["type"], first["input"]
+    if kind == "extra_forbidden":
+        valid = _names(_model_at(path[:-1]))
+        return ConfigError(
+            f"{where}: unknown key {key!r}{tail}",
+            expected=f"one of {', '.join(valid)}",
+            next_step=did_you_mean(path[-1], valid),
+        )
+    if kind == "missing":
+        return ConfigError(
+            f"{where}: {key!r} is missing{tail}", next_step=f"add {path[-1]} to [{'.'.join(path[:-1]) or 'the file'}]"
+        )
+    message = first["msg"].removeprefix("Value error, ")
+    expected = message[:1].lower() + message[1:]
+    shown = (
+        repr(value)
+        if isinstance(value, Scalar)
+        else f"a {'table' if isinstance(value, dict) else type(value).__name__}"
+    )
+    if kind in ("enum", "literal_error") and isinstance(value, str):
+        options = re.findall(r"'([^']+)'", message)
+        return ConfigError(
+            f"{where}: {key} = {shown} is not a valid value{tail}",
+            expected="one of " + ", ".join(repr(o) for o in options),
+            found=shown,
+            next_step=did_you_mean(value, options),
+        )
+    return ConfigError(f"{where}: {key} is not valid{tail}", expected=expected, found=shown)
+
+
+def _toml_path(loc: tuple[int | str, ...], table: dict[str, Any]) -> tuple[str, ...]:
+    """The part of pydantic's location that names keys of the file (it also names union members and list places)."""
+    path: list[str] = []
+    node: Any = table
+    for index, part in enumerate(loc):
+        if part == "expressions":  # [features] holds its names directly
+            continue
+        last = index == len(loc) - 1
+        if isinstance(node, dict) and (part in node or last) and isinstance(part, str):
+            path.append(part)
+            node = node.get(part)
+    return tuple(path) or tuple(str(p) for p in loc[:1])
+
+
+def _model_at(path: tuple[str, ...]) -> type[BaseModel]:
+    if len(path) >= 2 and path[1] == "columns":
+        return ColumnSection
+    if len(path) >= 2 and path[1] == "format":
+        return FormatSection
+    if len(path) >= 2 and path[1] == "shares":
+        return Shares
+    annotation = Project.model_fields[path[0]].annotation if path and path[0] in Project.model_fields else Project
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else Project
+
+
+def _line_of(text: str, path: tuple[str, ...]) -> int | None:
+    """Line of a key in TOML text, found by its table header and its name."""
+    table, best = "", None
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if header := re.match(r"\[+\s*([^\]]+?)\s*\]+", stripped):
+            table = header.group(1).replace('"', "")
+            if table == ".".join(path):
+                return number
+            continue
+        name = stripped.partition("=")[0].strip().strip('"')
+        full = f"{table}.{name}" if table else name
+        for depth in range(len(path), 0, -1):
+            if full == ".".join(path[:depth]) and "=" in stripped:
+                if depth == len(path):
+                    return number
+                best = best or number
+    return best
