@@ -1,1 +1,21 @@
 """Model and features to exact ONNX."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rayforest.onnx.tree_ensemble import from_lightgbm
+
+__all__ = ["from_lightgbm"]
+
+_HOME = {
+    "from_lightgbm": "rayforest.onnx.tree_ensemble",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
