@@ -1,0 +1,145 @@
+"""The plan as a Parquet file: one row a slice, written and read as a stream."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rayforest.engine.shards import Shard, Slice
+from rayforest.engine.store import Store
+from rayforest.errors import RayforestError
+
+PLAN_FORMAT = 1
+"""Raised when the columns or their meaning change; a plan of another format is another plan key."""
+_BATCH_ROWS = 16_384
+_SCHEMA = pa.schema(
+    [
+        pa.field("shard", pa.int64(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("stamp", pa.string(), nullable=False),
+        pa.field("identity", pa.string(), nullable=False),
+        pa.field("first_row", pa.int64(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("byte_start", pa.int64(), nullable=False),
+        pa.field("byte_stop", pa.int64(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedInput:
+    """An input as the plan knows it: the same size and stamp means that it need not be opened to be recognised."""
+
+    path: str
+    size: int
+    stamp: str
+    identity: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The shards of a run in order. Iterating reads the file again and holds one batch of it."""
+
+    store: Store
+    path: str
+    shards: int
+    rows: int
+    bytes: int
+    """Of the input files together."""
+    locate: Callable[[str], str] | None = None
+    """Input path -> its URI today, for a source that has moved since it was planned."""
+
+    def __len__(self) -> int:
+        return self.shards
+
+    def __iter__(self) -> Iterator[Shard]:
+        rows = self._rows(_SCHEMA.names)
+        for index, group in itertools.groupby(rows, key=lambda row: row[0]):
+            yield Shard(index, tuple(self._slice(row) for row in group))
+
+    def inputs(self) -> Iterator[PlannedInput]:
+        """The input files in input order, each once."""
+        last: tuple[Any, ...] | None = None
+        for row in self._rows(["path", "size", "stamp", "identity"]):
+            if row != last:
+                yield PlannedInput(*row)
+            last = row
+
+    def _slice(self, row: tuple[Any, ...]) -> Slice:
+        path, uri, *rest = row[1:]
+        return Slice(path, self.locate(path) if self.locate else uri, *rest)
+
+    def _rows(self, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+        with self.store.open_read(self.path) as source:
+            for batch in pq.ParquetFile(source).iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
+                yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+
+
+def encode_plan(shards: Iterable[Shard]) -> bytes:
+    """The plan file. Shards are checked for order and gaps on the way."""
+    sink = io.BytesIO()
+    count = rows = size = 0
+    last_path: str | None = None
+    with pq.ParquetWriter(sink, _SCHEMA, compression="zstd") as writer:
+        numbered = ((shard.index, piece) for shard in in_order(shards) for piece in shard.slices)
+        while chunk := list(itertools.islice(numbered, _BATCH_ROWS)):
+            for index, piece in chunk:
+                count = index + 1
+                rows += piece.rows
+                if piece.path != last_path:
+                    size += piece.size
+                    last_path = piece.path
+            writer.write_batch(_batch(chunk))
+        totals = {"rayforest": str(PLAN_FORMAT), "shards": str(count), "rows": str(rows), "bytes": str(size)}
+        writer.add_key_value_metadata(totals)
+    return sink.getvalue()
+
+
+def open_plan(store: Store, path: str, locate: Callable[[str], str] | None = None) -> Plan | None:
+    """The plan in the store, or None."""
+    try:
+        source = store.open_read(path)
+    except FileNotFoundError:
+        return None
+    with source:
+        totals = pq.ParquetFile(source).metadata.metadata
+    found = totals.get(b"rayforest", b"none").decode()
+    if found != str(PLAN_FORMAT):
+        raise RayforestError(
+            f"The plan {store.locate(path)} has a format that this version does not read",
+            expected=f"format {PLAN_FORMAT}",
+            found=f"format {found}",
+            next_step="use the version of rayforest that wrote it, or another destination",
+        )
+    return Plan(store, path, int(totals[b"shards"]), int(totals[b"rows"]), int(totals[b"bytes"]), locate)
+
+
+def in_order(shards: Iterable[Shard]) -> Iterator[Shard]:
+    """The same shards, checked: numbered without gaps, slices disjoint and each file covered from its first row."""
+    path: str | None = None
+    next_row = 0
+    for expected, shard in enumerate(shards):
+        if shard.index != expected or not shard.slices:
+            raise ValueError(f"shard {expected} expected, {shard.index} with {len(shard.slices)} slices found")
+        for piece in shard.slices:
+            if piece.path != path:
+                path, next_row = piece.path, 0
+            if piece.first_row != next_row or piece.rows < 0:
+                raise ValueError(f"rows of {piece.path} are not covered once each from row {next_row}")
+            next_row += piece.rows
+        yield shard
+
+
+def _batch(chunk: list[tuple[int, Slice]]) -> pa.RecordBatch:
+    columns = [pa.array([index for index, _ in chunk], pa.int64())]
+    for field in list(_SCHEMA)[1:]:
+        columns.append(pa.array([getattr(piece, field.name) for _, piece in chunk], field.type))
+    return pa.record_batch(columns, schema=_SCHEMA)

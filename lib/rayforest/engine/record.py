@@ -1,0 +1,92 @@
+"""The record of a finished shard: created once, read by key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+
+from rayforest.engine.store import Store
+from rayforest.errors import RayforestError
+
+RECORD_FORMAT = 1
+FOLDER_SHARDS = 1000
+"""Shards in one folder of records or data, so that no folder grows without end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What became of one shard. Paths are relative to the destination."""
+
+    shard: int
+    attempt: str
+    """Token of the attempt that won."""
+    rows_in: int
+    rows_out: int
+    rows_quarantined: int
+    path: str | None = None
+    """The data file; None if the shard put no rows out."""
+    bytes: int = 0
+    checksum: str = ""
+    """SHA-256 of the data file, in hex."""
+    quarantine: str | None = None
+    sidecar: str | None = None
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """Why rows were quarantined, the most frequent first."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that the record names."""
+        return tuple(path for path in (self.path, self.quarantine, self.sidecar) if path is not None)
+
+
+def encode_record(record: Record) -> bytes:
+    return json.dumps({"format": RECORD_FORMAT, **asdict(record)}, separators=(",", ":")).encode()
+
+
+def decode_record(data: bytes) -> Record:
+    fields = json.loads(data)
+    if (found := fields.pop("format", None)) != RECORD_FORMAT:
+        raise RayforestError(
+            "A record has a format that this version does not read",
+            expected=f"format {RECORD_FORMAT}",
+            found=f"format {found}",
+            next_step="use the version of rayforest that wrote it, or another destination",
+        )
+    return Record(**fields)
+
+
+def step_folder(base: str, step: str) -> str:
+    """Where a step keeps its records, data and quarantine. The main step has no name."""
+    return f"{base}/{step}" if step else base
+
+
+def record_path(folder: str, shard: int) -> str:
+    return f"{folder}/records/{shard // FOLDER_SHARDS:04d}/{shard:06d}.json"
+
+
+def attempt_path(folder: str, kind: str, shard: int, token: str, ending: str) -> str:
+    """A file of one attempt. The token makes the name one that is never used twice."""
+    return f"{folder}/{kind}/{shard // FOLDER_SHARDS:04d}/{shard:06d}-{token}.{ending}"
+
+
+def read_record(store: Store, folder: str, shard: int) -> Record | None:
+    """The shard's record by its key, or None while the shard is not finished."""
+    try:
+        return decode_record(store.get(record_path(folder, shard)))
+    except FileNotFoundError:
+        return None
+
+
+def read_records(store: Store, folder: str, shards: Iterable[int]) -> Iterator[tuple[int, Record | None]]:
+    """The records of the shards in the given order, with as many requests at once as the store likes."""
+    if store.concurrency == 1:
+        for shard in shards:
+            yield shard, read_record(store, folder, shard)
+        return
+    remaining = iter(shards)
+    with ThreadPoolExecutor(store.concurrency) as pool:
+        while window := list(islice(remaining, store.concurrency * 8)):
+            yield from zip(window, pool.map(lambda shard: read_record(store, folder, shard), window), strict=True)

@@ -1,0 +1,356 @@
+"""Run a task over the shards of a version: skip what is finished, retry what failed, set aside what keeps failing.
+
+Never imports Ray. The driver holds a flag a shard, a window of shards in flight, and totals; everything that a re-run
+needs is in the store.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from rayforest.engine.attempt import Attempt, StoppedError
+from rayforest.engine.commit import Version
+from rayforest.engine.executors import Executor, OverdueError, WorkerLostError, cancelled
+from rayforest.engine.plan import Plan
+from rayforest.engine.progress import Progress
+from rayforest.engine.record import Record, read_record, read_records, step_folder
+from rayforest.engine.shards import Shard
+from rayforest.engine.store import Store, settle
+from rayforest.errors import ConfigError, InputError, InterruptedRunError, RayforestError, RefusedError, UnfinishedError
+
+_HOPELESS_SHARDS = 100
+"""A run in which this many shards fail before any has ever finished is ended: nothing works."""
+_MOST_FAILED = 10_000
+"""Failed shards that a run keeps count of before it ends."""
+_SHOWN_FAILURES = 5
+_KEPT_REASONS = 1000
+_LONGEST_PAUSE_S = 10.0
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+class Task(Protocol):
+    """What is done with one shard. Picklable where Ray runs it; the same shard must give the same rows in order."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the data files."""
+        ...
+
+    def __call__(self, shard: Shard, attempt: Attempt) -> None:
+        """Read the shard's slices; count rows in, write rows out, quarantine the others."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepTotals:
+    """A finished step. Rows, bytes and reasons are those of all shards, resumed ones included."""
+
+    shards: int
+    resumed: int
+    rows_in: int
+    rows_out: int
+    rows_quarantined: int
+    bytes_out: int
+    reasons: dict[str, int]
+    """Why rows were quarantined, the most frequent first."""
+    seconds: float
+
+
+def run_step(
+    version: Version,
+    shards: Plan | Sequence[Shard],
+    task: Task,
+    executor: Executor,
+    *,
+    step: str = "",
+    retries: int = 3,
+    timeout_s: float | None = None,
+    error_budget: float | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> StepTotals:
+    """Bring every shard of a step to its record.
+
+    Args:
+        version: from `Destination.claim`.
+        shards: numbered from 0 without gaps.
+        task: what is done with each.
+        executor: where it is done.
+        step: "" for the main step, whose rows in must be the planned rows; other steps lie in a folder of that name.
+        retries: further attempts at a shard that failed, except where the user's input is at fault.
+        timeout_s: seconds for one attempt; see `Executor.stream`.
+        error_budget: quarantined rows that the step may have: a share of all planned rows if it is a float below 1,
+            a count otherwise. Rows of earlier, interrupted runs count.
+        on_progress: called after each shard.
+
+    Raises:
+        UnfinishedError: shards are set aside, the budget is exceeded, or the destination is full.
+        InterruptedRunError: Ctrl-C.
+        ConfigError, RefusedError, ...: any rayforest error of a shard but InputError ends the run at once.
+    """
+    if not re.fullmatch(r"([a-z][a-z0-9_-]*)?", step) or step in {"records", "data", "quarantine"}:
+        raise ValueError(f"not a name for a step: {step!r}")
+    return _StepRun(version, shards, task, executor, step, retries, timeout_s, error_budget, on_progress).run()
+
+
+def records(version: Version, shards: Plan | Sequence[Shard], step: str = "") -> Iterator[Record]:
+    """The records of all shards in shard order, each read by its key.
+
+    Raises:
+        UnfinishedError: a shard has no record.
+    """
+    folder = step_folder(version.base, step)
+    for shard, record in read_records(version.store, folder, range(len(shards))):
+        if record is None:
+            raise UnfinishedError(
+                f"Shard {shard} is not finished", next_step="run the same command again: finished shards are kept"
+            )
+        yield record
+
+
+def schema_path(folder: str) -> str:
+    """The file with a step's Arrow schema, in Arrow's IPC form."""
+    return f"{folder}/schema.arrow"
+
+
+@dataclass(slots=True)
+class _ShardRunner:
+    """Does one shard, here or in a worker process. Returns its record."""
+
+    store: Store
+    folder: str
+    claim: str
+    task: Task
+    check_rows: bool
+
+    def __call__(self, shard: Shard) -> Record:
+        standing = read_record(self.store, self.folder, shard.index)
+        if standing is not None:  # another driver's work
+            return standing
+        if self.store.size(self.claim) is None:
+            raise ConfigError(
+                f"A worker does not see the destination {self.store.uri}",
+                expected="the claim that the driver made there",
+                next_step="use a destination that all machines share: an object store or a network file system",
+            )
+        attempt = Attempt(
+            self.store,
+            self.folder,
+            shard,
+            self.task.schema,
+            check_rows=self.check_rows,
+            stopped=cancelled,
+        )
+        try:
+            self.task(shard, attempt)
+            return attempt.commit()
+        except (RayforestError, OSError, StoppedError):
+            raise
+        except Exception as error:
+            raise ShardError(_describe(error)) from None
+        finally:
+            attempt.abandon()
+
+
+class ShardError(Exception):
+    """A task raised what rayforest does not know. Says the type and the place: the message may hold a user's value."""
+
+
+@dataclass(slots=True)
+class _StepRun:
+    version: Version
+    shards: Plan | Sequence[Shard]
+    task: Task
+    executor: Executor
+    step: str
+    retries: int
+    timeout_s: float | None
+    error_budget: float | None
+    on_progress: Callable[[Progress], None] | None
+    done: bytearray = field(init=False)
+    planned_rows: int = field(init=False)
+    failed: dict[int, str] = field(default_factory=dict)
+    """Shard -> why, for the round that is running."""
+    refused: dict[int, str] = field(default_factory=dict)
+    """Shard -> why, where another attempt cannot help."""
+    finished: int = 0
+    resumed: int = 0
+    rows_in: int = 0
+    rows_out: int = 0
+    rows_quarantined: int = 0
+    bytes_out: int = 0
+    resumed_rows: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    began: float = field(default_factory=time.monotonic)
+
+    def run(self) -> StepTotals:
+        folder = step_folder(self.version.base, self.step)
+        self.done = bytearray(len(self.shards))
+        planned = self.shards.rows if isinstance(self.shards, Plan) else sum(shard.rows for shard in self.shards)
+        self.planned_rows = planned
+        self._settle_schema(folder)
+        self._resume(folder)
+        runner = _ShardRunner(
+            self.version.store, folder, f"claims/{self.version.number:06d}.json", self.task, check_rows=not self.step
+        )
+        try:
+            for retry in range(self.retries + 1):
+                if not self._round(runner, pause_s=min(0.2 * 2**retry, _LONGEST_PAUSE_S) if retry else 0):
+                    break
+        except KeyboardInterrupt:
+            raise InterruptedRunError(
+                f"Interrupted: {self.finished:,} of {len(self.shards):,} shards are finished and kept",
+                next_step="run the same command again to go on",
+            ) from None
+        if self.failed or self.refused:
+            raise self._unfinished("are set aside")
+        return StepTotals(
+            shards=len(self.shards),
+            resumed=self.resumed,
+            rows_in=self.rows_in,
+            rows_out=self.rows_out,
+            rows_quarantined=self.rows_quarantined,
+            bytes_out=self.bytes_out,
+            reasons=dict(self.reasons.most_common()),
+            seconds=time.monotonic() - self.began,
+        )
+
+    def _settle_schema(self, folder: str) -> None:
+        mine = self.task.schema.serialize().to_pybytes()
+        standing = settle(self.version.store, schema_path(folder), mine)
+        if standing != mine and not pa.ipc.read_schema(pa.py_buffer(standing)).equals(self.task.schema):
+            raise RefusedError(
+                f"{self.version.store.locate(folder)} holds rows of another schema under the same plan key",
+                next_step="choose another destination, and please report this: the key should tell the two apart",
+            )
+
+    def _resume(self, folder: str) -> None:
+        """Find what is finished. The listing is a hint: a shard that it misses is run, and its record then stands."""
+        pattern = re.compile(rf"{re.escape(folder)}/records/\d+/(\d+)\.json")
+        for entry in self.version.store.list(f"{folder}/records"):
+            if (name := pattern.fullmatch(entry.path)) and int(name[1]) < len(self.done):
+                self.done[int(name[1])] = 1
+        listed = (index for index, done in enumerate(self.done) if done)
+        for index, record in read_records(self.version.store, folder, listed):
+            if record is None:
+                self.done[index] = 0
+            else:
+                self._count(record)
+        self.resumed, self.resumed_rows = self.finished, self.rows_in
+        self._progress()
+        self._check_budget()
+
+    def _round(self, runner: _ShardRunner, pause_s: float) -> bool:
+        """Try every shard that is left once; True if some failed in a way that may pass."""
+        tried = self.failed
+        if pause_s:
+            time.sleep(pause_s)
+        again = bool(tried)
+        self.failed = {}
+        left = (
+            shard for shard in self.shards if not self.done[shard.index] and (shard.index in tried if again else True)
+        )
+        with closing(self.executor.stream(runner, left, timeout_s=self.timeout_s)) as outcomes:  # type: ignore[type-var]
+            for outcome in outcomes:
+                if outcome.value is not None:
+                    self.done[outcome.item.index] = 1
+                    self._count(outcome.value)
+                elif outcome.error is not None:
+                    self._failed(outcome.item, outcome.error)
+                self._progress()
+                self._check_budget()
+        return bool(self.failed)
+
+    def _count(self, record: Record) -> None:
+        self.finished += 1
+        self.rows_in += record.rows_in
+        self.rows_out += record.rows_out
+        self.rows_quarantined += record.rows_quarantined
+        self.bytes_out += record.bytes
+        self.reasons.update(record.reasons)
+        if len(self.reasons) > 2 * _KEPT_REASONS:
+            self.reasons = Counter(dict(self.reasons.most_common(_KEPT_REASONS)))
+
+    def _failed(self, shard: Shard, error: BaseException) -> None:
+        if isinstance(error, InputError):
+            self.refused[shard.index] = str(error)
+        elif isinstance(error, RayforestError) and type(error) is not RayforestError:
+            raise error
+        elif isinstance(error, OSError) and error.errno in _NO_ROOM:
+            self.failed[shard.index] = _describe(error)
+            raise self._unfinished("are not finished: the destination takes no more")
+        elif isinstance(error, Exception):
+            self.failed[shard.index] = _describe(error)
+        else:
+            raise error
+        failures = len(self.failed) + len(self.refused)
+        if failures >= _MOST_FAILED or (failures >= _HOPELESS_SHARDS and self.finished == 0):
+            raise self._unfinished("failed, so the run was ended early")
+
+    def _check_budget(self) -> None:
+        if self.error_budget is None:
+            return
+        share = isinstance(self.error_budget, float) and self.error_budget < 1
+        allowed = self.error_budget * self.planned_rows if share else self.error_budget
+        if self.rows_quarantined <= allowed:
+            return
+        dominating = ", ".join(f"{reason} ({count:,})" for reason, count in self.reasons.most_common(_SHOWN_FAILURES))
+        raise UnfinishedError(
+            "More rows were quarantined than the error budget allows; nothing was published",
+            expected=f"at most {allowed:,.0f} of {self.planned_rows:,} rows (error_budget = {self.error_budget:g})",
+            found=f"{self.rows_quarantined:,} of {self.rows_in:,} rows so far: {dominating}",
+            next_step="correct the input or the rules, or raise data.error_budget: finished shards are kept",
+        )
+
+    def _unfinished(self, what: str) -> UnfinishedError:
+        failures = {**self.refused, **self.failed}
+        shown = [f"shard {index}: {reason}" for index, reason in sorted(failures.items())[:_SHOWN_FAILURES]]
+        if len(failures) > len(shown):
+            shown.append(f"and {len(failures) - len(shown):,} more")
+        return UnfinishedError(
+            f"{len(failures):,} of {len(self.shards):,} shards {what}; nothing was published",
+            expected=f"every shard to finish within {self.retries + 1} attempts",
+            found="; ".join(shown),
+            next_step="remove the cause and run the same command again: only unfinished shards are tried",
+        )
+
+    def _progress(self) -> None:
+        if self.on_progress is None:
+            return
+        seconds = time.monotonic() - self.began
+        rows, shards = self.rows_in - self.resumed_rows, self.finished - self.resumed
+        left = len(self.shards) - self.finished
+        self.on_progress(
+            Progress(
+                step=self.step,
+                shards=len(self.shards),
+                done=self.finished,
+                resumed=self.resumed,
+                failed=len(self.failed) + len(self.refused),
+                rows=self.planned_rows,
+                rows_in=self.rows_in,
+                rows_out=self.rows_out,
+                rows_quarantined=self.rows_quarantined,
+                bytes_out=self.bytes_out,
+                seconds=seconds,
+                rows_per_second=rows / seconds if seconds else 0.0,
+                seconds_left=left * seconds / shards if shards else None,
+            )
+        )
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, (RayforestError, OSError, ShardError, OverdueError, WorkerLostError)):
+        return f"{error}" if isinstance(error, ShardError) else f"{type(error).__name__}: {error}"
+    place = traceback.extract_tb(error.__traceback__)
+    where = f" at {place[-1].filename.rsplit('/', 1)[-1]}:{place[-1].lineno}" if place else ""
+    return f"{type(error).__name__}{where}"

@@ -1,0 +1,174 @@
+"""Input files -> shards: pure and deterministic, so that every driver plans the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+OPEN_COST_BYTES = 1 << 20
+"""What opening one more file costs, as bytes read: keeps thousands of tiny files from becoming one shard."""
+MAX_SLICES = 1024
+"""Files in one shard at most, however empty they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The smallest part of a file that can be read alone: a row group, or a byte range of a CSV file."""
+
+    first_row: int
+    """0-based data row in the file."""
+    rows: int
+    byte_start: int
+    """0, as byte_stop, for formats that are addressed by row. A piece with a byte range is never cut."""
+    byte_stop: int
+    bytes: int
+    """What reading it costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One input file and its pieces in row order."""
+
+    path: str
+    """Relative to the source."""
+    uri: str
+    size: int
+    """Bytes."""
+    stamp: str
+    """Modification time in ns, or etag: cheap to compare."""
+    identity: str
+    """What goes into the plan key: the same contents, the same identity."""
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A run of rows of one input file. `byte_start` and `byte_stop` are 0 for formats addressed by row."""
+
+    path: str
+    uri: str
+    size: int
+    stamp: str
+    identity: str
+    first_row: int
+    rows: int
+    byte_start: int
+    byte_stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What one task reads: slices in input order. An input without rows is a slice without rows."""
+
+    index: int
+    """0-based position in the plan."""
+    slices: tuple[Slice, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(piece.rows for piece in self.slices)
+
+
+def plan_shards(files: Iterable[InputFile], *, shard_rows: int, shard_bytes: int) -> Iterator[Shard]:
+    """Cut large files and pack small ones, in input order.
+
+    Pieces stay whole while that leaves a shard at least half full; a piece larger than a shard is cut into equal
+    parts, so that no small rest is left alone.
+
+    Args:
+        files: in input order; held one at a time.
+        shard_rows: rows in a shard at most, but for a piece with a byte range, which is never cut.
+        shard_bytes: cost of a shard at most, with the same exception, or for a single row.
+    """
+    if shard_rows < 1 or shard_bytes < 1:
+        raise ValueError(f"a shard needs room for a row: {shard_rows=}, {shard_bytes=}")
+    filling = _Filling(shard_rows, shard_bytes)
+    for file in files:
+        next_row = 0
+        for piece in file.pieces:
+            if piece.first_row != next_row:
+                raise ValueError(f"pieces of {file.path} leave a gap: row {next_row} expected, {piece.first_row} found")
+            next_row += piece.rows
+            rest: Piece | None = piece if piece.rows else None
+            while rest is not None:
+                taken, rest = filling.take(file, rest)
+                if not taken:
+                    yield filling.close()
+        if next_row == 0:
+            if len(filling.slices) >= MAX_SLICES:
+                yield filling.close()
+            filling.add(file, Piece(0, 0, 0, 0, 0))
+    if filling.slices:
+        yield filling.close()
+
+
+@dataclass(slots=True)
+class _Filling:
+    """The shard that is being filled."""
+
+    shard_rows: int
+    shard_bytes: int
+    index: int = 0
+    rows: int = 0
+    cost: int = 0
+    slices: list[Slice] = field(default_factory=list)
+
+    def take(self, file: InputFile, piece: Piece) -> tuple[bool, Piece | None]:
+        """Take what fits: (anything taken, what is left of the piece)."""
+        if len(self.slices) >= MAX_SLICES:
+            return False, piece
+        opening = 0 if self.slices and self.slices[-1].path == file.path else min(OPEN_COST_BYTES, self.shard_bytes)
+        rows = self._rows_to_take(piece, opening if self.slices else 0)
+        if rows == 0:
+            return False, piece
+        if rows == piece.rows:
+            self.add(file, piece, opening)
+            return True, None
+        cost = piece.bytes * rows // piece.rows
+        self.add(file, replace(piece, rows=rows, bytes=cost), opening)
+        return True, replace(piece, first_row=piece.first_row + rows, rows=piece.rows - rows, bytes=piece.bytes - cost)
+
+    def _rows_to_take(self, piece: Piece, opening: int) -> int:
+        room_rows = self.shard_rows - self.rows
+        room_bytes = self.shard_bytes - self.cost - opening
+        if piece.rows <= room_rows and piece.bytes <= room_bytes:
+            return piece.rows
+        cuttable = piece.byte_stop == 0
+        if not self.rows:  # larger than a shard
+            parts = max(-(-piece.rows // self.shard_rows), -(-piece.bytes // self.shard_bytes))
+            return -(-piece.rows // parts) if cuttable else piece.rows
+        half_full = self.rows * 2 >= self.shard_rows or self.cost * 2 >= self.shard_bytes
+        if half_full or not cuttable:
+            return 0
+        return max(min(room_rows, room_bytes * piece.rows // max(piece.bytes, 1), piece.rows), 0)
+
+    def add(self, file: InputFile, piece: Piece, opening: int = 0) -> None:
+        self.rows += piece.rows
+        self.cost += piece.bytes + opening
+        last = self.slices[-1] if self.slices else None
+        if (
+            last is not None
+            and last.path == file.path
+            and last.first_row + last.rows == piece.first_row
+            and last.byte_stop == piece.byte_start
+        ):
+            self.slices[-1] = replace(last, rows=last.rows + piece.rows, byte_stop=piece.byte_stop)
+            return
+        self.slices.append(
+            Slice(
+                path=file.path,
+                uri=file.uri,
+                size=file.size,
+                stamp=file.stamp,
+                identity=file.identity,
+                first_row=piece.first_row,
+                rows=piece.rows,
+                byte_start=piece.byte_start,
+                byte_stop=piece.byte_stop,
+            )
+        )
+
+    def close(self) -> Shard:
+        shard = Shard(self.index, tuple(self.slices))
+        self.index, self.rows, self.cost, self.slices = self.index + 1, 0, 0, []
+        return shard
