@@ -1,0 +1,74 @@
+"""Arrow IPC files and streams: record batches as pieces, only the asked columns read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import pyarrow as pa
+
+from rayforest.data.raw import BATCH_ROWS, RawBatch
+from rayforest.data.stored import check_names, stored_batch
+from rayforest.data.unreadable import errors_name_the_file
+from rayforest.engine.shards import Piece
+
+_FILE_MAGIC = b"ARROW1"
+
+
+def ipc_pieces(uri: str) -> tuple[Piece, ...]:
+    """One piece a record batch."""
+    pieces, first_row = [], 0
+    for batch in _batches(uri, None):
+        if batch.num_rows:
+            pieces.append(Piece(first_row, batch.num_rows, 0, 0, batch.nbytes))
+        first_row += batch.num_rows
+    return tuple(pieces)
+
+
+def ipc_schema(uri: str) -> pa.Schema:
+    """The schema of a file."""
+    with _opened(uri, None) as reader:
+        return reader.schema
+
+
+def read_ipc(uri: str, path: str, columns: Sequence[str], *, first_row: int, rows: int) -> Iterator[RawBatch]:
+    """Rows `first_row` .. `first_row + rows` of the asked columns.
+
+    Raises:
+        InputError: the file is damaged (every value is validated), or a column is missing.
+    """
+    check_names(uri, columns, ipc_schema(uri))
+    at = 0
+    for batch in _batches(uri, columns):
+        begin, stop = max(0, first_row - at), min(batch.num_rows, first_row + rows - at)
+        for cut in range(begin, stop, BATCH_ROWS):
+            table = pa.Table.from_batches([batch]).slice(cut, min(BATCH_ROWS, stop - cut)).select(list(columns))
+            yield stored_batch(path, table, np.arange(at + cut, at + cut + table.num_rows))
+        at += batch.num_rows
+        if at >= first_row + rows:
+            return
+
+
+def _batches(uri: str, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    with _opened(uri, columns) as reader:
+        if isinstance(reader, pa.RecordBatchFileReader):
+            for index in range(reader.num_record_batches):
+                yield reader.get_batch(index)
+        else:
+            yield from reader
+
+
+@contextmanager
+def _opened(uri: str, columns: Sequence[str] | None) -> Iterator[pa.RecordBatchFileReader | pa.RecordBatchStreamReader]:
+    with errors_name_the_file(uri), pa.memory_map(uri) as file:
+        is_file = file.read(len(_FILE_MAGIC)) == _FILE_MAGIC
+        file.seek(0)
+        open_ipc = pa.ipc.open_file if is_file else pa.ipc.open_stream
+        options = pa.ipc.IpcReadOptions(use_threads=False)
+        if columns:
+            with open_ipc(file, options=options) as whole:
+                options.included_fields = [whole.schema.get_field_index(name) for name in columns]
+            file.seek(0)
+        with open_ipc(file, options=options) as reader:
+            yield reader

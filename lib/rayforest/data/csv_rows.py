@@ -1,0 +1,291 @@
+r"""Find the rows of a text table: line ends outside quotes, in vectorised passes over blocks of bytes.
+
+A quote opens a quoted value only where a value begins; inside, two quotes stand for one, and the next single one
+closes. Everywhere else a quote is an ordinary character. `\n` and `\r` outside quotes both end a line, so `\r\n` leaves
+an empty line between them, and empty lines are not rows. This is how Python's csv module and pyarrow read, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from rayforest.data.raw import RowText
+
+MAX_ROW_BYTES = 16 << 20
+"""A longer row is not kept in memory: it comes out as broken."""
+
+Positions = npt.NDArray[np.int64]
+
+_QUOTE, _LF, _CR, _SPACE, _TAB = b'"\n\r \t'
+_OUTSIDE, _INSIDE, _CLOSED = 0, 1, 2
+"""Where a quote leaves the reader. Closed: outside, unless the next character is a quote, too."""
+
+# What the next quote does, by its kind (columns: from outside, inside, closed).
+_BEGINS_VALUE, _FOLLOWS_QUOTE, _IN_TEXT = 0, 1, 2
+_NEXT_STATE = np.array(
+    [
+        [_INSIDE, _CLOSED, _INSIDE],  # the first character of a value
+        [_OUTSIDE, _CLOSED, _INSIDE],  # right after another quote: after a closing one, the two stand for one
+        [_OUTSIDE, _CLOSED, _OUTSIDE],  # amid text
+    ],
+    dtype=np.uint8,
+)
+
+
+@dataclass(frozen=True)
+class Quotes:
+    """The quotes of a block, and the state that each leaves behind."""
+
+    positions: Positions
+    states: npt.NDArray[np.uint8]
+    before: int
+    """The state at the block's start."""
+
+    @property
+    def opens(self) -> npt.NDArray[np.bool_]:
+        """[quotes] true where what follows is inside quotes."""
+        return np.equal(self.states, _INSIDE)
+
+    @property
+    def closes(self) -> npt.NDArray[np.bool_]:
+        """[quotes] true where a quoted value ends."""
+        doubled = np.zeros(self.positions.size, dtype=bool)
+        doubled[:-1] = np.diff(self.positions) == 1
+        return np.equal(self.states, _CLOSED) & ~doubled
+
+    def inside(self, size: int) -> npt.NDArray[np.bool_]:
+        """[size] true for bytes inside quotes; of the quotes themselves, only the opening ones."""
+        within = self.states == _INSIDE
+        was_within = np.concatenate(([self.before == _INSIDE], within[:-1]))
+        steps = np.zeros(size + 1, dtype=np.int8)
+        steps[0] = was_within[0]
+        steps[self.positions] += within.astype(np.int8) - was_within.astype(np.int8)
+        return np.add.accumulate(steps[:size], dtype=np.int8).view(np.bool_)
+
+    def up_to(self, stop: int) -> Quotes:
+        """Those of the first `stop` bytes."""
+        count = int(np.searchsorted(self.positions, stop))
+        return Quotes(self.positions[:count], self.states[:count], self.before)
+
+
+@dataclass
+class RowScanner:
+    """Line ends outside quotes, block by block; remembers between blocks whether a quote is open."""
+
+    delimiter: int
+    trim: bool
+    state: int = _OUTSIDE
+    _last: int = _LF
+    _last_solid: int = _LF
+    """The last byte that is not a blank: where `trim` is on, a quote may follow blanks."""
+
+    @property
+    def in_quotes(self) -> bool:
+        return self.state == _INSIDE
+
+    def scan(self, block: bytes) -> tuple[Positions, Quotes]:
+        """Positions of the line ends outside quotes in `block`, and its quotes."""
+        data = np.frombuffer(block, dtype=np.uint8)
+        quotes = self._quotes(block, data)
+        ends = data == _LF
+        if b"\r" in block:
+            ends |= data == _CR
+        if quotes.positions.size or quotes.before == _INSIDE:
+            ends &= ~quotes.inside(data.size)
+        if data.size:
+            self._last = int(data[-1])
+            solid = block.rstrip(self.blanks.tobytes())
+            self._last_solid = solid[-1] if solid else self._last_solid
+        return np.flatnonzero(ends), quotes
+
+    @cached_property
+    def blanks(self) -> npt.NDArray[np.uint8]:
+        """Blanks around a value."""
+        return blank_bytes(self.delimiter)
+
+    def _quotes(self, block: bytes, data: npt.NDArray[np.uint8]) -> Quotes:
+        before = self.state
+        if b'"' not in block:
+            return Quotes(np.empty(0, np.int64), np.empty(0, np.uint8), before)
+        positions = np.flatnonzero(data == _QUOTE)
+        previous = np.where(positions > 0, data[positions - 1], self._last)
+        kinds = np.full(positions.size, _IN_TEXT, dtype=np.uint8)
+        kinds[previous == _QUOTE] = _FOLLOWS_QUOTE
+        solid = self._solid_before(data, positions, previous) if self.trim else previous
+        kinds[(solid == self.delimiter) | (solid == _LF) | (solid == _CR)] = _BEGINS_VALUE
+        states = _run_states(kinds, before)
+        self.state = int(states[-1])
+        return Quotes(positions, states, before)
+
+    def _solid_before(
+        self, data: npt.NDArray[np.uint8], positions: Positions, previous: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.uint8]:
+        """The nearest byte before each position that is not a blank."""
+        if not np.isin(previous, self.blanks).any():
+            return previous
+        where = solid_before(data, positions, self.blanks)
+        return np.where(where >= 0, data[where], self._last_solid)
+
+
+def blank_bytes(delimiter: int) -> npt.NDArray[np.uint8]:
+    """The bytes that count as blank around a value: space, and tab where it is not the delimiter."""
+    return np.array([_SPACE] if delimiter == _TAB else [_SPACE, _TAB], dtype=np.uint8)
+
+
+def solid_before(data: npt.NDArray[np.uint8], positions: Positions, blanks: npt.NDArray[np.uint8]) -> Positions:
+    """Where the nearest byte before each position lies that is not a blank; -1 where there is none."""
+    solid = np.concatenate(([-1], np.flatnonzero(~np.isin(data, blanks))))
+    return solid[np.searchsorted(solid, positions) - 1]
+
+
+def solid_after(data: npt.NDArray[np.uint8], positions: Positions, blanks: npt.NDArray[np.uint8]) -> Positions:
+    """Where the nearest byte at or after each position lies that is not a blank; the end where there is none."""
+    solid = np.concatenate((np.flatnonzero(~np.isin(data, blanks)), [data.size]))
+    return solid[np.searchsorted(solid, positions)]
+
+
+def _run_states(kinds: npt.NDArray[np.uint8], state: int) -> npt.NDArray[np.uint8]:
+    """The state after each quote: the three-state machine run over all quotes at once.
+
+    The quotes are cut into lanes of equal length. All lanes advance together, each from all three states; then the true
+    first state of each lane is known lane after lane.
+    """
+    lanes = max(1, int(np.sqrt(kinds.size)))
+    steps = -(-kinds.size // lanes)
+    padded = np.concatenate([kinds, np.zeros(lanes * steps - kinds.size, np.uint8)]).reshape(lanes, steps)
+    current = np.tile(np.arange(3, dtype=np.uint8), (lanes, 1))
+    history = np.empty((steps, lanes, 3), dtype=np.uint8)
+    for step in range(steps):
+        current = _NEXT_STATE[padded[:, step, None], current]
+        history[step] = current
+    first = np.empty(lanes, dtype=np.intp)
+    for lane in range(lanes):
+        first[lane] = state
+        state = int(current[lane, state])
+    chosen = np.take_along_axis(history, first[None, :, None], axis=2)[:, :, 0]
+    return chosen.T.reshape(-1)[: kinds.size]
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """Whole rows, one after the other in one block of bytes."""
+
+    text: RowText
+    offset: int
+    """Position of the block in the stream."""
+    delimiter: int
+    trim: bool
+    blank_lines: bool = False
+    """Lines of blanks lie between the rows."""
+    open_quote: bool = False
+    """The stream ended inside quotes, so the last row took in all that followed the quote."""
+    inner_lines: int = 0
+    """Line ends inside the last row where its quote stays open or it is longer than MAX_ROW_BYTES."""
+    long_row_bytes: int | None = None
+    """Set where the block is one row longer than MAX_ROW_BYTES; then `text` has only its beginning."""
+    scanned_quotes: Quotes | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.text.starts)
+
+    @cached_property
+    def quotes(self) -> Quotes:
+        """The quotes of the block."""
+        return self.scanned_quotes or RowScanner(self.delimiter, self.trim).scan(self.text.data)[1]
+
+    @property
+    def blanks(self) -> npt.NDArray[np.uint8]:
+        """Blanks around a value."""
+        return blank_bytes(self.delimiter)
+
+    @cached_property
+    def bytes_array(self) -> npt.NDArray[np.uint8]:
+        """[bytes of the block]."""
+        return np.frombuffer(self.text.data, dtype=np.uint8)
+
+    def rows_at(self, positions: Positions) -> Positions:
+        """The row that holds each position of the block."""
+        return np.searchsorted(self.text.starts, positions, side="right") - 1
+
+
+@dataclass
+class _Tail:
+    """The beginning of a row whose end has not been seen."""
+
+    chunks: list[bytes] = field(default_factory=list)
+    size: int = 0
+    lines: int = 0
+
+    def add(self, chunk: bytes) -> None:
+        if self.size <= MAX_ROW_BYTES:
+            self.chunks.append(chunk)
+        self.size += len(chunk)
+        self.lines += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
+
+
+def split_rows(blocks: Iterable[bytes], delimiter: int, *, trim: bool) -> Iterator[RowBlock]:
+    """Cut a stream of bytes that begins where a row begins into blocks of whole rows.
+
+    Keeps one block and MAX_ROW_BYTES in memory, however long a row is.
+    """
+    scanner = RowScanner(delimiter, trim)
+    tail = _Tail()
+    offset = 0
+    for block in blocks:
+        ends, quotes = scanner.scan(block)
+        if not ends.size:
+            tail.add(block)
+            continue
+        begin = 0
+        if tail.size + ends[0] > MAX_ROW_BYTES:
+            begin = int(ends[0]) + 1
+            tail.add(block[: begin - 1])
+            yield _long_row(tail, scanner, offset)
+            offset += tail.size + 1
+            tail = _Tail()
+        stop = int(ends[-1]) + 1
+        data = b"".join([*tail.chunks, block[begin:stop]])
+        text, blank_lines = _row_text(data, ends[ends >= begin] - begin + tail.size, scanner)
+        if len(text.starts):
+            known = quotes.up_to(stop) if len(data) == stop else None
+            yield RowBlock(text, offset, delimiter, trim, blank_lines, scanned_quotes=known)
+        offset += len(data)
+        tail = _Tail()
+        tail.add(block[stop:])
+    if tail.size > MAX_ROW_BYTES:
+        yield _long_row(tail, scanner, offset)
+    elif tail.size:
+        text, blank_lines = _row_text(b"".join(tail.chunks), np.array([tail.size]), scanner)
+        if len(text.starts):
+            yield RowBlock(text, offset, delimiter, trim, blank_lines, scanner.in_quotes, tail.lines)
+
+
+def _long_row(tail: _Tail, scanner: RowScanner, offset: int) -> RowBlock:
+    shown = b"".join(tail.chunks)
+    text = RowText(shown, np.array([0]), np.array([len(shown)]))
+    return RowBlock(
+        text,
+        offset,
+        scanner.delimiter,
+        scanner.trim,
+        open_quote=scanner.in_quotes,
+        inner_lines=tail.lines,
+        long_row_bytes=tail.size,
+    )
+
+
+def _row_text(data: bytes, ends: Positions, scanner: RowScanner) -> tuple[RowText, bool]:
+    """The rows between the line ends, and whether lines of blanks were left out."""
+    starts = np.concatenate((np.zeros(1, np.int64), ends + 1))[: ends.size]
+    filled = ends > starts
+    lines = np.count_nonzero(filled)
+    if scanner.trim:
+        first = np.frombuffer(data + b"\n", dtype=np.uint8)[starts]
+        for line in np.flatnonzero(filled & np.isin(first, scanner.blanks)):
+            filled[line] = bool(data[starts[line] : ends[line]].strip(scanner.blanks.tobytes()))
+    return RowText(data, starts[filled], ends[filled]), bool(np.count_nonzero(filled) < lines)

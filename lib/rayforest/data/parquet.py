@@ -1,0 +1,107 @@
+"""Parquet files: row groups as pieces, the footer as identity, only the asked columns read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rayforest.data.raw import BATCH_ROWS, RawBatch
+from rayforest.data.stored import check_names, stored_batch
+from rayforest.data.unreadable import errors_name_the_file
+from rayforest.engine.shards import Piece
+from rayforest.errors import InputError
+
+_MAGIC = b"PAR1"
+_MAGIC_ENCRYPTED = b"PARE"
+
+
+def footer_identity(uri: str) -> str:
+    """Size and SHA-256 of the footer, which holds sizes, counts and statistics of all pages: cheap, and copies keep it.
+
+    Raises:
+        InputError: the file does not end as a Parquet file does.
+    """
+    with errors_name_the_file(uri), Path(uri).open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 8))
+        ending = file.read(8)
+        length = int.from_bytes(ending[:4], "little")
+        if ending[4:] == _MAGIC_ENCRYPTED:
+            raise InputError(f"{uri} is encrypted", expected="a Parquet file with a readable footer")
+        if ending[4:] != _MAGIC or length > size - 12:
+            raise InputError(
+                f"{uri} is not a Parquet file, or was cut off",
+                expected="a footer at its end",
+                next_step="replace the file, or leave it out of the source",
+            )
+        file.seek(size - 8 - length)
+        return f"{size}-{hashlib.sha256(file.read(length)).hexdigest()}"
+
+
+def parquet_pieces(uri: str) -> tuple[Piece, ...]:
+    """One piece a row group."""
+    pieces, first_row = [], 0
+    with _opened(uri) as file:
+        for index in range(file.metadata.num_row_groups):
+            group = file.metadata.row_group(index)
+            if group.num_rows < 0:
+                raise ValueError(f"row group {index} says that it has {group.num_rows} rows")
+            if group.num_rows:
+                pieces.append(Piece(first_row, group.num_rows, 0, 0, max(0, group.total_byte_size)))
+            first_row += group.num_rows
+    return tuple(pieces)
+
+
+def parquet_schema(uri: str) -> pa.Schema:
+    """The Arrow schema of a file."""
+    with _opened(uri) as file:
+        return file.schema_arrow
+
+
+def read_parquet(uri: str, path: str, columns: Sequence[str], *, first_row: int, rows: int) -> Iterator[RawBatch]:
+    """Rows `first_row` .. `first_row + rows` of the asked columns, page by page.
+
+    Raises:
+        InputError: the file is damaged (page checksums are verified where it has them), or a column is missing.
+    """
+    with _opened(uri) as file:
+        check_names(uri, columns, file.schema_arrow)
+        group_start = 0
+        for index in range(file.metadata.num_row_groups):
+            group_rows = file.metadata.row_group(index).num_rows
+            low, high = max(0, first_row - group_start), min(group_rows, first_row + rows - group_start)
+            if low < high:
+                for table, start in _group(file, index, columns, low, high):
+                    yield stored_batch(path, table, np.arange(start, start + table.num_rows) + group_start)
+            group_start += group_rows
+
+
+def _group(
+    file: pq.ParquetFile, index: int, columns: Sequence[str], low: int, high: int
+) -> Iterator[tuple[pa.Table, int]]:
+    """Rows `low` .. `high` of a row group, as (table, first row in the group)."""
+    at = 0
+    for batch in file.iter_batches(BATCH_ROWS, row_groups=[index], columns=list(columns), use_threads=False):
+        begin, stop = max(0, low - at), min(batch.num_rows, high - at)
+        if begin < stop:
+            yield pa.Table.from_batches([batch]).slice(begin, stop - begin).select(list(columns)), at + begin
+        at += batch.num_rows
+        if at >= high:
+            return
+    raise ValueError(f"row group {index} ends after {at} rows instead of {file.metadata.row_group(index).num_rows}")
+
+
+@contextmanager
+def _opened(uri: str) -> Iterator[pq.ParquetFile]:
+    with (
+        errors_name_the_file(uri),
+        pq.ParquetFile(uri, page_checksum_verification=True, pre_buffer=False) as file,
+    ):
+        yield file

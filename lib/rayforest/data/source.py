@@ -1,0 +1,160 @@
+"""Raw tables: list the files of a source, cut them into pieces, name their columns, read their rows.
+
+Every row of a slice comes out once, in file order: as values in `RawBatch.table`, or in `RawBatch.broken` with the
+reason why its text could not become values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from rayforest.data.arrow_ipc import ipc_pieces, ipc_schema, read_ipc
+from rayforest.data.csv import count_pieces, read_rows, sample_rows
+from rayforest.data.csv_kinds import infer_kinds
+from rayforest.data.files import format_of, hive_columns, list_files
+from rayforest.data.kinds import Kind
+from rayforest.data.parquet import footer_identity, parquet_pieces, parquet_schema, read_parquet
+from rayforest.data.raw import BrokenRow, CsvFormat, FileFormat, RawBatch, Source, SourceFile
+from rayforest.data.stored import kind_of
+from rayforest.engine.shards import InputFile, Slice
+from rayforest.errors import InputError
+
+__all__ = [
+    "BrokenRow",
+    "CsvFormat",
+    "FileFormat",
+    "RawBatch",
+    "Source",
+    "SourceFile",
+    "columns",
+    "csv_format",
+    "inspect",
+    "list_files",
+    "read",
+    "unsupported_columns",
+]
+
+
+def inspect(file: SourceFile, source: Source, *, shard_rows: int) -> InputFile:
+    """Open a file: find the parts that can be read alone, and what identifies its contents.
+
+    Parquet and Arrow: one piece a row group or record batch. CSV: byte ranges at line starts of at most `shard_rows`
+    rows and about 16 MB; a compressed file, or one in an encoding such as UTF-16, is one piece, addressed by row, and
+    every slice of it is read from the file's beginning.
+
+    Raises:
+        InputError: the file is damaged, or not what its format says.
+    """
+    match file.format:
+        case "parquet":
+            pieces = parquet_pieces(file.uri)
+        case "arrow":
+            pieces = ipc_pieces(file.uri)
+        case "csv":
+            pieces = count_pieces(file.uri, file.size, csv_format(file.uri, source), shard_rows)
+    identity = _identity(file.uri, file.format, file.size, file.stamp)
+    return InputFile(file.path, file.uri, file.size, file.stamp, identity, pieces)
+
+
+def columns(file: SourceFile, source: Source) -> dict[str, Kind]:
+    """Kind of each column that can be read, in file order, then those of hive folders.
+
+    CSV kinds are inferred from the first 10,000 rows. Columns of types that are not read are left out; see
+    `unsupported_columns`.
+    """
+    if file.format == "csv":
+        kinds = infer_kinds(sample_rows(file.uri, csv_format(file.uri, source)))
+    else:
+        kinds = {field.name: kind for field in _schema(file) if (kind := kind_of(field)) is not None}
+    for name, value in hive_columns(file.path).items():
+        kinds[name] = Kind.NUMBER if _is_number(value) else Kind.STRING
+    return kinds
+
+
+def unsupported_columns(file: SourceFile) -> dict[str, str]:
+    """Stored type of each column that cannot be read: nested, binary, time of day, duration, extension types."""
+    if file.format == "csv":
+        return {}
+    return {field.name: str(field.type) for field in _schema(file) if kind_of(field) is None}
+
+
+def read(part: Slice, source: Source, columns: Sequence[str]) -> Iterator[RawBatch]:
+    """Read the rows of a slice.
+
+    Args:
+        part: rows of one file, from a plan over `inspect`ed files.
+        source: the source that listed the file.
+        columns: names of the columns to read, in the order that `RawBatch.table` is to have.
+
+    Yields:
+        Batches of at most 131,072 rows; their `table` rows and `broken` rows add up to the rows of the slice.
+
+    Raises:
+        InputError: the file changed since it was planned, is damaged, or lacks a column.
+    """
+    form = format_of(part.uri, source)
+    _refuse_changed(part, form)
+    hive = hive_columns(part.path)
+    stored = [name for name in columns if name not in hive]
+    match form:
+        case "parquet":
+            batches = read_parquet(part.uri, part.path, stored, first_row=part.first_row, rows=part.rows)
+        case "arrow":
+            batches = read_ipc(part.uri, part.path, stored, first_row=part.first_row, rows=part.rows)
+        case "csv":
+            batches = read_rows(part, csv_format(part.uri, source), stored)
+    found = 0
+    for batch in batches:
+        found += len(batch.rows) + len(batch.broken)
+        yield _with_hive(batch, hive, columns) if len(stored) < len(columns) else batch
+    if found != part.rows:
+        raise InputError(f"{part.uri} changed during the run", expected=f"{part.rows} rows", found=f"{found} rows")
+
+
+def csv_format(path: str, source: Source) -> CsvFormat:
+    """How a text table is written: the source's options, or the defaults for its ending."""
+    if source.csv is not None:
+        return source.csv
+    return CsvFormat(delimiter="\t") if ".tsv" in Path(path).suffixes[-2:] else CsvFormat()
+
+
+def _schema(file: SourceFile) -> pa.Schema:
+    return parquet_schema(file.uri) if file.format == "parquet" else ipc_schema(file.uri)
+
+
+def _identity(uri: str, form: FileFormat, size: int, stamp: str) -> str:
+    return footer_identity(uri) if form == "parquet" else f"{size}-{stamp}"
+
+
+def _refuse_changed(part: Slice, form: FileFormat) -> None:
+    try:
+        status = Path(part.uri).stat()
+    except OSError as error:
+        raise InputError(f"{part.uri} cannot be read any more", found=error.strerror or "") from error
+    if _identity(part.uri, form, status.st_size, str(status.st_mtime_ns)) != part.identity:
+        raise InputError(
+            f"{part.uri} changed during the run",
+            expected="the file as it was when the run was planned",
+            next_step="run again when nothing writes to the file",
+        )
+
+
+def _with_hive(batch: RawBatch, hive: dict[str, str | None], columns: Sequence[str]) -> RawBatch:
+    rows = len(batch.rows)
+    arrays = [
+        pa.repeat(pa.scalar(hive[name], pa.string()), rows) if name in hive else batch.table.column(name)
+        for name in columns
+    ]
+    return replace(batch, table=pa.Table.from_arrays(arrays, names=list(columns)))
+
+
+def _is_number(text: str | None) -> bool:
+    try:
+        float(text or "x")
+    except ValueError:
+        return False
+    return True

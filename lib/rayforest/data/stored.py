@@ -1,0 +1,110 @@
+"""Columns that a file stores with types (Parquet, Arrow): their kinds, and rows of them as raw batches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rayforest.data.kinds import Kind
+from rayforest.data.raw import BrokenRow, RawBatch, json_text
+from rayforest.errors import InputError, did_you_mean
+
+_EXTENSION = b"ARROW:extension:name"
+
+
+def kind_of(field: pa.Field) -> Kind | None:
+    """The kind of a stored column; None for nested, binary, time-of-day and extension types, which are not read."""
+    stored = field.type
+    if isinstance(stored, pa.BaseExtensionType) or _EXTENSION in (field.metadata or {}):
+        return None
+    if pa.types.is_dictionary(stored):
+        stored = stored.value_type
+    if pa.types.is_boolean(stored):
+        return Kind.BOOLEAN
+    if pa.types.is_integer(stored) or pa.types.is_floating(stored) or pa.types.is_decimal(stored):
+        return Kind.NUMBER
+    if pa.types.is_timestamp(stored) or pa.types.is_date(stored):
+        return Kind.TIMESTAMP
+    if _is_text(stored) or pa.types.is_null(stored):
+        return Kind.STRING
+    return None
+
+
+def check_names(uri: str, columns: Sequence[str], schema: pa.Schema) -> None:
+    """Refuse columns that a file does not have, has twice, or has in a type that is not read."""
+    counts = Counter(schema.names)
+    for column in columns:
+        if counts[column] == 0:
+            raise InputError(
+                f"{uri} has no column {column!r}",
+                found=f"{len(schema)} columns",
+                next_step=did_you_mean(column, schema.names),
+            )
+        if counts[column] > 1:
+            raise InputError(f"{uri} has {counts[column]} columns named {column!r}", expected="a name only once")
+        if kind_of(schema.field(column)) is None:
+            raise InputError(
+                f"{uri}: column {column!r} cannot be read",
+                expected="numbers, booleans, text, dates or timestamps",
+                found=str(schema.field(column).type)[:80],
+            )
+
+
+def stored_batch(path: str, table: pa.Table, rows: npt.NDArray[np.int64]) -> RawBatch:
+    """A batch of stored rows; those with text that is not UTF-8 are broken.
+
+    Raises:
+        pa.ArrowInvalid: the values do not fit their own types.
+    """
+    table = _plain(table)
+    reasons: dict[int, str] = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:
+            if not _is_text(column.type):
+                raise
+            reasons |= dict.fromkeys(_undecodable(column), f"{name} holds bytes that are not utf-8")
+    if not reasons:
+        return RawBatch(path, rows, table)
+    bad = np.array(sorted(reasons))
+    good = np.setdiff1d(np.arange(table.num_rows), bad)
+    broken = [
+        BrokenRow(int(rows[row]), reasons[row], json_text(record))
+        for row, record in zip(bad.tolist(), _as_bytes(table).take(pa.array(bad)).to_pylist(), strict=True)
+    ]
+    return RawBatch(path, rows[good], table.take(pa.array(good)), tuple(broken))
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """The same values without dictionaries and views, which some consumers do not take."""
+    for index, field in enumerate(table.schema):
+        stored = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_string_view(stored):
+            stored = pa.string()
+        if stored != field.type:
+            table = table.set_column(index, pa.field(field.name, stored), table.column(index).cast(stored))
+    return table
+
+
+def _is_text(stored: pa.DataType) -> bool:
+    return bool(pa.types.is_string(stored) or pa.types.is_large_string(stored) or pa.types.is_string_view(stored))
+
+
+def _as_bytes(table: pa.Table) -> pa.Table:
+    fields = [f.with_type(pa.large_binary()) if _is_text(f.type) else f for f in table.schema]
+    return table.cast(pa.schema(fields))
+
+
+def _undecodable(column: pa.ChunkedArray) -> list[int]:
+    rows = []
+    for row, value in enumerate(column.cast(pa.large_binary()).to_pylist()):
+        try:
+            (value or b"").decode()
+        except UnicodeDecodeError:
+            rows.append(row)
+    return rows

@@ -1,0 +1,29 @@
+"""Damaged files as errors of ours: a reader's failure becomes one sentence that names the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+from rayforest.errors import InputError
+
+
+@contextmanager
+def errors_name_the_file(uri: str) -> Iterator[None]:
+    """Turn what pyarrow raises on a damaged or vanished file into an InputError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{uri} does not exist any more", next_step="run again: the files are listed anew") from error
+    except MemoryError as error:
+        raise InputError(
+            f"{uri} cannot be read", found="a block that unpacks to more than the memory", next_step=_NEXT
+        ) from error
+    except (OSError, pa.ArrowException, ValueError, OverflowError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{uri} cannot be read", found=reason, next_step=_NEXT) from error
+
+
+_NEXT = "replace the file, or leave it out of the source"
