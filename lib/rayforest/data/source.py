@@ -19,7 +19,7 @@ from rayforest.data.files import format_of, hive_columns, list_files
 from rayforest.data.kinds import Kind
 from rayforest.data.parquet import footer_identity, parquet_pieces, parquet_schema, read_parquet
 from rayforest.data.raw import BrokenRow, CsvFormat, FileFormat, RawBatch, Source, SourceFile
-from rayforest.data.stored import kind_of
+from rayforest.data.stored import kind_of, plain_schema
 from rayforest.engine.shards import InputFile, Slice
 from rayforest.errors import InputError
 
@@ -32,9 +32,11 @@ __all__ = [
     "SourceFile",
     "columns",
     "csv_format",
+    "identify",
     "inspect",
     "list_files",
     "read",
+    "stored_schema",
     "unsupported_columns",
 ]
 
@@ -56,8 +58,7 @@ def inspect(file: SourceFile, source: Source, *, shard_rows: int) -> InputFile:
             pieces = ipc_pieces(file.uri)
         case "csv":
             pieces = count_pieces(file.uri, file.size, csv_format(file.uri, source), shard_rows)
-    identity = _identity(file.uri, file.format, file.size, file.stamp)
-    return InputFile(file.path, file.uri, file.size, file.stamp, identity, pieces)
+    return InputFile(file.path, file.uri, file.size, file.stamp, identify(file), pieces)
 
 
 def columns(file: SourceFile, source: Source) -> dict[str, Kind]:
@@ -73,6 +74,24 @@ def columns(file: SourceFile, source: Source) -> dict[str, Kind]:
     for name, value in hive_columns(file.path).items():
         kinds[name] = Kind.NUMBER if _is_number(value) else Kind.STRING
     return kinds
+
+
+def identify(file: SourceFile) -> str:
+    """What tells the contents of a file from others: a hash of the footer for Parquet, size and time of change else.
+
+    Raises:
+        InputError: the file is no Parquet file though its format says so.
+    """
+    return _identity(file.uri, file.format, file.size, file.stamp)
+
+
+def stored_schema(file: SourceFile, source: Source, names: Sequence[str]) -> pa.Schema:
+    """Arrow types of columns as `read` gives them: text for CSV and hive columns, else as stored."""
+    hive = hive_columns(file.path)
+    if file.format == "csv":
+        return pa.schema([pa.field(name, pa.string()) for name in names])
+    plain = plain_schema(_schema(file))
+    return pa.schema([pa.field(name, pa.string() if name in hive else plain.field(name).type) for name in names])
 
 
 def unsupported_columns(file: SourceFile) -> dict[str, str]:

@@ -80,12 +80,20 @@ def stored_batch(path: str, table: pa.Table, rows: npt.NDArray[np.int64]) -> Raw
     return RawBatch(path, rows[good], table.take(pa.array(good)), tuple(broken))
 
 
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """The same columns without dictionaries and views, which some consumers do not take."""
+    return pa.schema([pa.field(field.name, _plain_type(field.type)) for field in schema])
+
+
+def _plain_type(stored: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(stored):
+        stored = stored.value_type
+    return pa.string() if pa.types.is_string_view(stored) else stored
+
+
 def _plain(table: pa.Table) -> pa.Table:
-    """The same values without dictionaries and views, which some consumers do not take."""
     for index, field in enumerate(table.schema):
-        stored = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        if pa.types.is_string_view(stored):
-            stored = pa.string()
+        stored = _plain_type(field.type)
         if stored != field.type:
             table = table.set_column(index, pa.field(field.name, stored), table.column(index).cast(stored))
     return table
