@@ -1,0 +1,186 @@
+"""The typed tree to Polars expressions, node by node, with the meaning that `Op` gives each operation.
+
+Polars evaluates a repeated part again unless common subexpressions are merged (lazy queries do), so a formula that
+needs an argument once is preferred to one that repeats it.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from functools import reduce
+
+import numpy as np
+import polars as pl
+
+from rayforest.data.kinds import Kind
+from rayforest.data.sql import text
+from rayforest.data.sql.expression import Call, Column, Literal, Node, Op, distinct_nodes
+
+_SPANS = {"year": "1y", "quarter": "1q", "month": "1mo", "week": "1w"} | {
+    "day": "1d",
+    "hour": "1h",
+    "minute": "1m",
+    "second": "1s",
+}
+_PARTS = {"dow": "weekday", "isodow": "weekday", "doy": "ordinal_day", "isoyear": "iso_year"}
+_CASTS: dict[tuple[Kind, Kind], Callable[[pl.Expr], pl.Expr]] = {
+    (Kind.BOOLEAN, Kind.NUMBER): lambda value: value.cast(pl.Float64),
+    (Kind.STRING, Kind.NUMBER): text.text_to_number,
+    (Kind.STRING, Kind.BOOLEAN): text.text_to_boolean,
+    (Kind.STRING, Kind.TIMESTAMP): text.text_to_timestamp,
+    (Kind.NUMBER, Kind.STRING): text.number_to_text,
+    (Kind.BOOLEAN, Kind.STRING): text.boolean_to_text,
+    (Kind.TIMESTAMP, Kind.STRING): text.timestamp_to_text,
+}
+
+
+def compile_node(root: Node) -> pl.Expr:
+    """The Polars expression of a tree: never NaN, never '', of the kind's Polars type."""
+    compiled: dict[int, pl.Expr] = {}
+    for node in distinct_nodes(root):
+        if isinstance(node, Call):
+            compiled[id(node)] = _call(node, [compiled[id(arg)] for arg in node.args])
+        else:
+            compiled[id(node)] = _leaf(node)
+    return compiled[id(root)]
+
+
+def _leaf(node: Column | Literal) -> pl.Expr:
+    if isinstance(node, Literal):
+        return pl.lit(node.value, dtype=node.kind.polars)
+    if node.kind is Kind.TIMESTAMP:
+        return text.in_calendar(pl.col(node.name).to_physical())
+    return pl.col(node.name)
+
+
+def _call(node: Call, args: list[pl.Expr]) -> pl.Expr:
+    if node.op is Op.CAST:
+        return _CASTS[node.args[0].kind, node.kind](args[0])
+    value = _FORMULAS[node.op](*args, *node.options)
+    if _may_be_nan(node):
+        return value.replace(math.nan, None)
+    return value.replace("", None) if node.op in _MAY_BE_EMPTY else value
+
+
+_MAY_BE_EMPTY = (Op.TRIM, Op.REPLACE, Op.SUBSTRING, Op.RIGHT, Op.CONCAT)
+_MAY_BE_NAN = (Op.ADD, Op.SUB, Op.MUL, Op.DIV, Op.LN, Op.SQRT, Op.POWER)
+
+
+def _may_be_nan(node: Call) -> bool:
+    """Whether the operation can give NaN for arguments that are not; saves a pass over the column where it cannot."""
+    constants = [arg.value for arg in node.args if isinstance(arg, Literal)]
+    tame = any(isinstance(value, float) and math.isfinite(value) and value != 0 for value in constants)
+    return node.op in _MAY_BE_NAN and not (tame and node.op is not Op.POWER)
+
+
+def _without_zero(value: pl.Expr) -> pl.Expr:
+    return value.replace(0.0, None)
+
+
+def _mod(dividend: pl.Expr, divisor: pl.Expr) -> pl.Expr:
+    # Polars' own % takes the sign of the divisor and is inexact for large quotients.
+    return pl.map_batches([dividend, divisor], _fmod, return_dtype=pl.Float64, is_elementwise=True)
+
+
+def _fmod(columns: Sequence[pl.Series]) -> pl.Series:
+    dividend, divisor = (column.to_numpy() for column in columns)
+    with np.errstate(invalid="ignore"):
+        return pl.Series(np.fmod(dividend, divisor), dtype=pl.Float64, nan_to_null=True)
+
+
+def _in(value: pl.Expr, *members: float | str) -> pl.Expr:
+    return value.is_in(list(members))
+
+
+def _case(*arms: pl.Expr) -> pl.Expr:
+    *pairs, value = arms
+    for condition, then in zip(pairs[-2::-2], pairs[::-2], strict=True):
+        value = pl.when(condition).then(then).otherwise(value)
+    return value
+
+
+def _matches(value: pl.Expr, pattern: str, flags: str) -> pl.Expr:
+    return value.str.contains(rf"(?s{flags})\A(?:{pattern})\z")
+
+
+def _trim(value: pl.Expr, side: str, characters: str) -> pl.Expr:
+    match side:
+        case "leading":
+            return value.str.strip_chars_start(characters)
+        case "trailing":
+            return value.str.strip_chars_end(characters)
+        case _:
+            return value.str.strip_chars(characters)
+
+
+def _extract(value: pl.Expr, part: str) -> pl.Expr:
+    number: pl.Expr = getattr(value.dt, _PARTS.get(part, part))()
+    number = number.cast(pl.Float64)  # Polars' own Int8 would overflow in hour * 60
+    return number.replace(7.0, 0.0) if part == "dow" else number
+
+
+def _add_micros(value: pl.Expr, micros: pl.Expr) -> pl.Expr:
+    # A sum that wraps around lands outside the calendar too.
+    return text.in_calendar(value.to_physical() + micros.cast(pl.Int64, strict=False))
+
+
+def _make_date(year: pl.Expr, month: pl.Expr, day: pl.Expr) -> pl.Expr:
+    possible = year.is_between(1, 9999) & month.is_between(1, 12) & day.is_between(1, 31)
+    whole = year.eq(year.truncate()) & month.eq(month.truncate()) & day.eq(day.truncate())
+    year, month, day = (
+        pl.when(possible & whole).then(part.cast(pl.Int64, strict=False)) for part in (year, month, day)
+    )
+    # pl.datetime raises for a day that does not exist, so only the first of a month is asked of it.
+    first = pl.datetime(year, month, 1)
+    return pl.when(day <= first.dt.month_end().dt.day()).then(first + pl.duration(days=day - 1))
+
+
+_FORMULAS: dict[Op, Callable[..., pl.Expr]] = {
+    Op.ADD: operator.add,
+    Op.SUB: operator.sub,
+    Op.MUL: operator.mul,
+    Op.DIV: lambda dividend, divisor: dividend / _without_zero(divisor),
+    Op.MOD: _mod,
+    Op.NEG: operator.neg,
+    Op.ABS: pl.Expr.abs,
+    Op.SIGN: lambda value: value.sign() + 0.0,  # -0.0 becomes 0.0
+    Op.FLOOR: pl.Expr.floor,
+    Op.CEIL: pl.Expr.ceil,
+    Op.TRUNC: pl.Expr.truncate,
+    Op.ROUND: lambda value: value.round(0, mode="half_away_from_zero"),
+    Op.LN: lambda value: _without_zero(value).log(),
+    Op.EXP: pl.Expr.exp,
+    Op.SQRT: pl.Expr.sqrt,
+    Op.POWER: operator.pow,
+    Op.LEAST: pl.min_horizontal,
+    Op.GREATEST: pl.max_horizontal,
+    Op.EQ: pl.Expr.eq,
+    Op.LT: pl.Expr.lt,
+    Op.LE: pl.Expr.le,
+    Op.IN: _in,
+    Op.IS_NULL: pl.Expr.is_null,
+    Op.MATCHES: _matches,
+    Op.AND: lambda *values: reduce(operator.and_, values),
+    Op.OR: lambda *values: reduce(operator.or_, values),
+    Op.NOT: pl.Expr.not_,
+    Op.CASE: _case,
+    Op.COALESCE: pl.coalesce,
+    Op.EXTRACT: _extract,
+    Op.DATE_TRUNC: lambda value, unit: value.dt.truncate(_SPANS[unit]),
+    Op.TICKS: lambda value, micros: (value.to_physical() // micros).cast(pl.Float64),
+    Op.SECONDS_BETWEEN: lambda end, start: (end.to_physical() - start.to_physical()).cast(pl.Float64) / 1e6,
+    Op.ADD_MICROS: _add_micros,
+    Op.ADD_MONTHS: lambda value, months: text.in_calendar(value.dt.offset_by(f"{months}mo").to_physical()),
+    Op.MAKE_DATE: _make_date,
+    Op.PIPES: pl.concat_str,
+    Op.CONCAT: lambda *values: pl.concat_str(*values, ignore_nulls=True),
+    Op.UPPER: lambda value: value.str.to_uppercase(),
+    Op.LOWER: lambda value: value.str.to_lowercase(),
+    Op.TRIM: _trim,
+    Op.REPLACE: lambda value, old, new: value.str.replace_all(old, new, literal=True),
+    Op.SUBSTRING: lambda value, start, length: value.str.slice(start - 1, None if length < 0 else length),
+    Op.RIGHT: lambda value, length: value.str.tail(length),
+    Op.LENGTH: lambda value: value.str.len_chars().cast(pl.Float64),
+}
