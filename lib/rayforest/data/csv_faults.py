@@ -25,7 +25,7 @@ def find_faults(block: RowBlock, begin: int, stop: int, encoding: str) -> Iterat
     if block.open_quote and begin <= last < stop:
         yield (
             last,
-            f"a quote that is never closed; the file's last {block.inner_lines + 1:,} lines are in this row",
+            f"a quote that is never closed; the file's last {block.lines:,} lines are in this row",
         )
 
 

@@ -184,8 +184,8 @@ class RowBlock:
     """Lines of blanks lie between the rows."""
     open_quote: bool = False
     """The stream ended inside quotes, so the last row took in all that followed the quote."""
-    inner_lines: int = 0
-    """Line ends inside the last row where its quote stays open or it is longer than MAX_ROW_BYTES."""
+    lines: int = 1
+    """Lines of the last row where its quote stays open or it is longer than MAX_ROW_BYTES."""
     long_row_bytes: int | None = None
     """Set where the block is one row longer than MAX_ROW_BYTES; then `text` has only its beginning."""
     scanned_quotes: Quotes | None = field(default=None, repr=False)
@@ -219,13 +219,20 @@ class _Tail:
 
     chunks: list[bytes] = field(default_factory=list)
     size: int = 0
-    lines: int = 0
+    _line_ends: int = 0
+    _last: int = _LF
+
+    @property
+    def lines(self) -> int:
+        """Lines begun so far."""
+        return self._line_ends + (self._last not in b"\n\r")
 
     def add(self, chunk: bytes) -> None:
         if self.size <= MAX_ROW_BYTES:
             self.chunks.append(chunk)
         self.size += len(chunk)
-        self.lines += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
+        self._line_ends += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
+        self._last = chunk[-1] if chunk else self._last
 
 
 def split_rows(blocks: Iterable[bytes], delimiter: int, *, trim: bool) -> Iterator[RowBlock]:
@@ -274,7 +281,7 @@ def _long_row(tail: _Tail, scanner: RowScanner, offset: int) -> RowBlock:
         scanner.delimiter,
         scanner.trim,
         open_quote=scanner.in_quotes,
-        inner_lines=tail.lines,
+        lines=tail.lines,
         long_row_bytes=tail.size,
     )
 

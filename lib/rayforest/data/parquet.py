@@ -102,6 +102,11 @@ def _group(
 def _opened(uri: str) -> Iterator[pq.ParquetFile]:
     with (
         errors_name_the_file(uri),
-        pq.ParquetFile(uri, page_checksum_verification=True, pre_buffer=False) as file,
+        pq.ParquetFile(
+            uri,
+            page_checksum_verification=True,
+            pre_buffer=False,  # reads page by page instead of the whole row group
+            coerce_int96_timestamp_unit="us",  # nanoseconds do not reach beyond the years 1677 to 2262
+        ) as file,
     ):
         yield file
