@@ -6,11 +6,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rayforest.onnx.parity import ParityEvidence, check_parity
+    from rayforest.onnx.runtime import check_safe, runtime_session
     from rayforest.onnx.tree_ensemble import from_lightgbm
 
-__all__ = ["from_lightgbm"]
+__all__ = ["ParityEvidence", "check_parity", "check_safe", "from_lightgbm", "runtime_session"]
 
 _HOME = {
+    "ParityEvidence": "rayforest.onnx.parity",
+    "check_parity": "rayforest.onnx.parity",
+    "check_safe": "rayforest.onnx.runtime",
+    "runtime_session": "rayforest.onnx.runtime",
     "from_lightgbm": "rayforest.onnx.tree_ensemble",
 }
 

@@ -136,12 +136,13 @@ def read_lightgbm(source: LightGBMSource, *, num_iteration: int | None = None) -
         except OSError as error:
             raise InputError("The LightGBM model file cannot be read.", found=f"{source}: {error.strerror}") from error
         return parse_lightgbm_text(text).first(num_iteration or 0)
-    booster = _booster_of(source)
+    booster = booster_of(source)
     chosen = booster.best_iteration if num_iteration is None else num_iteration
     return parse_lightgbm_text(booster.model_to_string(num_iteration=-1)).first(chosen)
 
 
-def _booster_of(source: Any) -> TrainedBooster:
+def booster_of(source: Any) -> TrainedBooster:
+    """The Booster itself, or the one inside a fitted estimator; raises ConfigError for anything else."""
     if hasattr(source, "model_to_string"):
         return source  # type: ignore[no-any-return]
     if not hasattr(type(source), "booster_"):
