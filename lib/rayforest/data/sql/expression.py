@@ -156,7 +156,9 @@ class Call:
     """Nodes from here down, a shared node counted each time it is used: what a Polars expression costs to build."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "depth", 1 + max((arg.depth for arg in self.args), default=0))
+        # The arms of a CASE lie one inside the other in Polars and in the graph.
+        levels = len(self.args) // 2 if self.op is Op.CASE else 1
+        object.__setattr__(self, "depth", levels + max((arg.depth for arg in self.args), default=0))
         object.__setattr__(self, "size", 1 + sum(arg.size for arg in self.args))
 
 

@@ -9,7 +9,7 @@ from sqlglot import exp
 from rayforest.data.kinds import Kind
 from rayforest.data.sql import rules_logic, rules_number, rules_text, rules_time
 from rayforest.data.sql.expression import Expression
-from rayforest.data.sql.scope import NULL, Scope, label
+from rayforest.data.sql.scope import NULL, Scope
 from rayforest.data.sql.source import Source, SqlNode
 from rayforest.errors import ConfigError, did_you_mean
 
@@ -63,7 +63,7 @@ def parse(sql: str, columns: Mapping[str, Kind], *, where: str) -> Expression:
 
 
 def _refusal(scope: Scope, node: SqlNode) -> ConfigError:
-    name = label(node)
+    name = scope.label(node)
     for types, what, expected in _REFUSALS:
         if isinstance(node, types):
             return scope.source.error(what.format(name=name), node, expected=expected)

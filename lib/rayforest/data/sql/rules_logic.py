@@ -10,7 +10,7 @@ from rayforest.data.kinds import Kind
 from rayforest.data.sql.expression import Call, Literal, Node, Op
 from rayforest.data.sql.rules_number import rounded
 from rayforest.data.sql.rules_time import truncated
-from rayforest.data.sql.scope import NULL, Rule, Scope, label
+from rayforest.data.sql.scope import NULL, Rule, Scope
 from rayforest.data.sql.source import SqlNode
 
 TRUE, FALSE = Literal(True, Kind.BOOLEAN), Literal(False, Kind.BOOLEAN)
@@ -225,7 +225,7 @@ def _to_kind(scope: Scope, node: SqlNode, value: Node, kind: Kind) -> Node:
         case Kind.NUMBER, Kind.BOOLEAN:
             return negation(Call(Op.EQ, (value, Literal(0.0, Kind.NUMBER)), Kind.BOOLEAN))
         case (Kind.NUMBER | Kind.BOOLEAN, Kind.TIMESTAMP) | (Kind.TIMESTAMP, Kind.NUMBER | Kind.BOOLEAN):
-            return scope.coerced(value, node, kind, label(node))  # refuses, with the hint for these two kinds
+            return scope.coerced(value, node, kind, scope.label(node))  # refuses, with the hint for these two kinds
     if isinstance(value, Literal):
         return scope.cast_literal(value, kind, node)
     return Call(Op.CAST, (value,), kind)

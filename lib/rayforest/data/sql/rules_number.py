@@ -9,7 +9,7 @@ from sqlglot import exp
 from rayforest.data.kinds import Kind
 from rayforest.data.sql.expression import Call, Literal, Node, Op
 from rayforest.data.sql.rules_time import moved
-from rayforest.data.sql.scope import Rule, Scope, label
+from rayforest.data.sql.scope import Rule, Scope
 from rayforest.data.sql.source import SqlNode
 
 _WHOLE_FROM = 2.0**52
@@ -76,7 +76,7 @@ def _negate(scope: Scope, node: SqlNode) -> Node:
 
 def _function(op: Op) -> Rule:
     def rule(scope: Scope, node: SqlNode) -> Node:
-        return call(op, scope.number(node.this, label(node)))
+        return call(op, scope.number(node.this, scope.label(node)))
 
     return rule
 

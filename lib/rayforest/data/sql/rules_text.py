@@ -6,7 +6,7 @@ from sqlglot import exp
 
 from rayforest.data.kinds import Kind
 from rayforest.data.sql.expression import Call, Node, Op
-from rayforest.data.sql.scope import Rule, Scope, label
+from rayforest.data.sql.scope import Rule, Scope
 from rayforest.data.sql.source import SqlNode
 
 _LONGEST = 1_000_000
@@ -25,9 +25,9 @@ def _matches(value: Node, pattern: str, flags: str = "") -> Node:
 def _like(flags: str) -> Rule:
     def rule(scope: Scope, node: SqlNode) -> Node:
         """% is any text, _ any one character; there is no escape character."""
-        pattern = scope.text_constant(node.expression, f"the pattern of {label(node)}")
+        pattern = scope.text_constant(node.expression, f"the pattern of {scope.label(node)}")
         wild = {"%": ".*", "_": "."}
-        value = scope.string(node.this, label(node))
+        value = scope.string(node.this, scope.label(node))
         return _matches(value, "".join(wild.get(sign) or quoted(sign) for sign in pattern), flags)
 
     return rule
@@ -35,8 +35,8 @@ def _like(flags: str) -> Rule:
 
 def _holds(before: str, after: str) -> Rule:
     def rule(scope: Scope, node: SqlNode) -> Node:
-        text = scope.text_constant(node.expression, f"the text that {label(node)} looks for")
-        return _matches(scope.string(node.this, label(node)), before + quoted(text) + after)
+        text = scope.text_constant(node.expression, f"the text that {scope.label(node)} looks for")
+        return _matches(scope.string(node.this, scope.label(node)), before + quoted(text) + after)
 
     return rule
 

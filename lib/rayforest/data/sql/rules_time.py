@@ -6,7 +6,7 @@ from sqlglot import exp
 
 from rayforest.data.kinds import Kind
 from rayforest.data.sql.expression import PARTS, UNITS, Call, Literal, Node, Op
-from rayforest.data.sql.scope import Rule, Scope, label
+from rayforest.data.sql.scope import Rule, Scope
 from rayforest.data.sql.source import SqlNode
 from rayforest.errors import did_you_mean
 
@@ -91,7 +91,7 @@ def _extract(scope: Scope, node: SqlNode) -> Node:
 
 def _date_part(part: str) -> Rule:
     def rule(scope: Scope, node: SqlNode) -> Node:
-        return _part(scope.timestamp(node.this, label(node)), part)
+        return _part(scope.timestamp(node.this, scope.label(node)), part)
 
     return rule
 

@@ -19,8 +19,8 @@ Rule: TypeAlias = "Callable[[Scope, SqlNode], Node]"
 NULL = Literal(None, Kind.NUMBER)
 """The word NULL before its neighbours have told its kind; recognised by identity."""
 
-MAX_DEPTH = 128
-"""Levels of the tree. Polars and the lowering recurse over it."""
+MAX_DEPTH = 100
+"""Levels of the tree: the lowering recurses in Python (three frames a level), Polars on the stack of its threads."""
 MAX_SIZE = 20_000
 """Nodes of the tree as Polars sees it, shared parts counted each time."""
 
@@ -52,7 +52,7 @@ class Scope:
         unread = [name for name, value in node.args.items() if value and name not in read and name not in _HARMLESS]
         if unread:
             raise self.source.error(
-                f"{label(node)} with {unread[0]!r} is not offered",
+                f"{self.label(node)} with {unread[0]!r} is not offered",
                 node,
                 next_step="write it without that argument or clause",
             )
@@ -67,6 +67,12 @@ class Scope:
                 next_step="split it into several features; each use of a nested division, NULLIF or ROUND counts",
             )  # fmt: skip
         return typed
+
+    def label(self, node: SqlNode) -> str:
+        """What the text calls a function, and sqlglot an operator."""
+        if isinstance(node, exp.Func) and "start" in node.meta:
+            return self.source.sql[node.meta["start"] : node.meta["end"] + 1].upper()
+        return str(node.this if isinstance(node, exp.Anonymous) else node.key).upper()
 
     def column(self, name: str, node: SqlNode) -> Column:
         """The column of that exact name, or the only one that differs in upper and lower case."""
@@ -123,7 +129,7 @@ class Scope:
             f"{role} takes a {kind}",
             node,
             expected=f"a {kind}",
-            found=f"a {value.kind}",
+            found=f"is a {value.kind}",
             next_step=_HINTS.get((value.kind, kind), ""),
         )
 
@@ -137,8 +143,8 @@ class Scope:
         result = cast.to_series().to_physical().item()
         if result is None and value.value is not None:
             raise self.source.error(
-                f"the text is not a {kind}", node,
-                expected="2024-02-29 or 2024-02-29 23:59:59" if kind is Kind.TIMESTAMP else f"text that reads as a {kind}",
+                f"the text is not a {kind}", node, expected=f"text that reads as a {kind}",
+                next_step="2024-02-29 or 2024-02-29 23:59:59" if kind is Kind.TIMESTAMP else "",
             )  # fmt: skip
         return Literal(result, kind)
 
@@ -159,13 +165,6 @@ class Scope:
         ):
             return int(value.value)
         raise self.source.error(f"{role} must be a constant", node, expected=f"a whole number from {least} to {most}")
-
-
-def label(node: SqlNode) -> str:
-    """What a user calls a node: the function's or operator's name."""
-    if isinstance(node, exp.Anonymous):
-        return str(node.this).upper()
-    return node.sql_name() if isinstance(node, exp.Func) else str(node.key).upper()
 
 
 _HINTS = {

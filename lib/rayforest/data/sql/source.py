@@ -18,7 +18,7 @@ SqlNode: TypeAlias = exp.Expr
 
 MAX_NESTING = 32
 """Parentheses, calls and CASEs inside one another; sqlglot's parser needs about 25 Python frames for each."""
-_MAX_CHARACTERS = 100_000
+_MAX_CHARACTERS = 1_000_000
 _OPENING = {TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE, TokenType.CASE}
 _CLOSING = {TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE, TokenType.END}
 
@@ -39,7 +39,7 @@ class Source:
         return ConfigError(
             f"{self.where}: {what}",
             expected=expected,
-            found=" is ".join(filter(None, (place, found))),
+            found=f"{place} {found}".strip(),
             next_step=next_step,
         )
 
@@ -47,6 +47,8 @@ class Source:
         line = self.sql.count("\n", 0, start) + 1
         column = start - (self.sql.rfind("\n", 0, start) + 1) + 1
         text = " ".join(self.sql[start : end + 1].split())
+        if text.count("(") > text.count(")"):  # a function's position ends with its last argument
+            text += ")"
         return f"line {line}, column {column}: {text if len(text) <= 60 else text[:57] + '...'}"
 
     def holds(self, literal: SqlNode) -> bool:
@@ -92,7 +94,7 @@ class Source:
     def too_deep(self) -> ConfigError:
         return self.error(
             "the expression is nested too deeply",
-            expected=f"at most {MAX_NESTING} levels of parentheses, calls and CASE, and no endless chains",
+            expected=f"at most {MAX_NESTING} parentheses, calls or CASEs inside one another, 100 terms of a sum",
             next_step="split it into several columns or features",
         )
 
@@ -157,9 +159,15 @@ class Source:
             hint = f'a column whose name is also an SQL word goes in double quotes: "{awkward[0]}"'
         else:
             hint = "columns with spaces or signs in their name go in double quotes, text in single quotes"
-        description = str(detail.get("description") or "syntax error").split(".")[0]
+        description = str(detail.get("description") or "syntax error")
+        if description.startswith("Required keyword"):
+            description = "an argument is missing"
         return self.error(
-            "this is not an SQL expression", token, expected="an SQL expression", found=description, next_step=hint
+            "this is not an SQL expression",
+            token,
+            expected="an SQL expression",
+            found=f"({description.lower()})",
+            next_step=hint,
         )
 
 

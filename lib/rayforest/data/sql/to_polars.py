@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from functools import reduce
 
 import numpy as np
 import polars as pl
@@ -101,6 +100,14 @@ def _case(*arms: pl.Expr) -> pl.Expr:
     return value
 
 
+def _balanced(operation: Callable[[pl.Expr, pl.Expr], pl.Expr], values: Sequence[pl.Expr]) -> pl.Expr:
+    """A long chain as a shallow tree: Polars recurses, and overflows its stack at a few thousand levels."""
+    if len(values) == 1:
+        return values[0]
+    middle = len(values) // 2
+    return operation(_balanced(operation, values[:middle]), _balanced(operation, values[middle:]))
+
+
 def _matches(value: pl.Expr, pattern: str, flags: str) -> pl.Expr:
     return value.str.contains(rf"(?s{flags})\A(?:{pattern})\z")
 
@@ -162,8 +169,8 @@ _FORMULAS: dict[Op, Callable[..., pl.Expr]] = {
     Op.IN: _in,
     Op.IS_NULL: pl.Expr.is_null,
     Op.MATCHES: _matches,
-    Op.AND: lambda *values: reduce(operator.and_, values),
-    Op.OR: lambda *values: reduce(operator.or_, values),
+    Op.AND: lambda *values: _balanced(operator.and_, values),
+    Op.OR: lambda *values: _balanced(operator.or_, values),
     Op.NOT: pl.Expr.not_,
     Op.CASE: _case,
     Op.COALESCE: pl.coalesce,
