@@ -141,12 +141,15 @@ def _in(scope: Scope, node: SqlNode) -> Node:
         raise scope.source.error("IN has no list", node, expected="IN (1, 2, 3)")
     refuse_empty_text(scope, node, members)
     value, *typed = scope.alike((node.this, *members), "IN")
-    literals = [member for member in typed if isinstance(member, Literal) and member.value is not None]
-    if value.kind is Kind.BOOLEAN:
-        literals = []
-    known = tuple(dict.fromkeys(member.value for member in literals if member.value is not None))
-    tests: list[Node] = [Call(Op.IN, (value,), Kind.BOOLEAN, known)] if known else []
-    tests += [Call(Op.EQ, (value, member), Kind.BOOLEAN) for member in typed if member not in literals]
+    known: list[float | str] = []
+    tests: list[Node] = []
+    for member in typed:
+        if isinstance(member, Literal) and member.value is not None and member.kind is not Kind.BOOLEAN:
+            known.append(member.value)
+        else:
+            tests.append(Call(Op.EQ, (value, member), Kind.BOOLEAN))
+    if known:
+        tests.append(Call(Op.IN, (value,), Kind.BOOLEAN, tuple(dict.fromkeys(known))))
     return either(*tests)
 
 

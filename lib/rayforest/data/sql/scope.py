@@ -19,7 +19,7 @@ Rule: TypeAlias = "Callable[[Scope, SqlNode], Node]"
 NULL = Literal(None, Kind.NUMBER)
 """The word NULL before its neighbours have told its kind; recognised by identity."""
 
-MAX_DEPTH = 100
+MAX_DEPTH = 200
 """Levels of the tree: the lowering recurses in Python (three frames a level), Polars on the stack of its threads."""
 MAX_SIZE = 20_000
 """Nodes of the tree as Polars sees it, shared parts counted each time."""

@@ -94,7 +94,7 @@ class Source:
     def too_deep(self) -> ConfigError:
         return self.error(
             "the expression is nested too deeply",
-            expected=f"at most {MAX_NESTING} parentheses, calls or CASEs inside one another, 100 terms of a sum",
+            expected=f"at most {MAX_NESTING} parentheses, calls or CASEs inside one another, 200 terms or arms",
             next_step="split it into several columns or features",
         )
 
