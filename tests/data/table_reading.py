@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from rayforest.data.source import BrokenRow, CsvFormat, RawBatch, Source, columns, inspect, list_files, read
 from rayforest.engine.shards import InputFile, plan_shards
+from rayforest.errors import InputError
 
 
 @dataclass
@@ -37,10 +39,17 @@ def batches(
             part += 1
             found = 0
             for batch in read(piece, source, names):
-                found += batch.table.num_rows + len(batch.broken)
-                assert len(batch.rows) == batch.table.num_rows
+                found += len(batch.rows) + len(batch.broken)
+                assert len(batch.rows) == batch.table.num_rows or not names
                 yield part, batch
             assert found == piece.rows
+
+
+def python_values(column: pa.ChunkedArray) -> list[object]:
+    try:
+        return column.to_pylist()
+    except OverflowError:  # a year that Python has not
+        return column.cast(pa.int64() if pa.types.is_timestamp(column.type) else pa.int32()).to_pylist()
 
 
 def read_all(source: Source, names: Sequence[str] | None = None, shard_rows: int = 1_000_000) -> Rows:
@@ -50,8 +59,8 @@ def read_all(source: Source, names: Sequence[str] | None = None, shard_rows: int
     rows = Rows({}, {}, {}, [inspect(file, source, shard_rows=shard_rows) for file in listed])
     for part, batch in batches(source, names, rows.files, shard_rows):
         rows.slices = part
-        values = zip(*(column.to_pylist() for column in batch.table.columns), strict=True)
-        raws = batch.raw(range(batch.table.num_rows))
+        values = zip(*map(python_values, batch.table.columns), strict=True) if names else [()] * len(batch.rows)
+        raws = batch.raw(range(len(batch.rows))) if names else [""] * len(batch.rows)
         for row, value, raw in zip(batch.rows.tolist(), values, raws, strict=True):
             assert (batch.file, row) not in rows.values
             rows.values[batch.file, row] = value
@@ -65,6 +74,13 @@ def read_all(source: Source, names: Sequence[str] | None = None, shard_rows: int
             range(expected)
         )
     return rows
+
+
+def read_or_refuse(source: Source, names: Sequence[str] | None = None) -> Rows | InputError:
+    try:
+        return read_all(source, names)
+    except InputError as error:
+        return error
 
 
 def csv_source(folder: Path, data: bytes, form: CsvFormat | None = None, name: str = "table.csv") -> Source:

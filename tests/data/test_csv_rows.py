@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def rows_one_character_at_a_time(text: str, *, trim: bool) -> list[str]:
 def rows_by_scanner(data: bytes, cuts: list[int], *, trim: bool) -> list[tuple[int, bytes]]:
     """(position in the stream, text) of each row, with the stream cut into blocks at `cuts`."""
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    blocks = [data[a:b] for a, b in zip(edges, edges[1:], strict=False) if b > a]
+    blocks = [data[a:b] for a, b in itertools.pairwise(edges) if b > a]
     found = []
     for block in split_rows(blocks, COMMA, trim=trim):
         found += [

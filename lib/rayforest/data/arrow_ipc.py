@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from rayforest.data.raw import BATCH_ROWS, RawBatch
-from rayforest.data.stored import check_names, stored_batch
+from rayforest.data.stored import check_names, decoded_names, stored_batch
 from rayforest.data.unreadable import errors_name_the_file
 from rayforest.engine.shards import Piece
 
@@ -17,19 +19,16 @@ _FILE_MAGIC = b"ARROW1"
 
 
 def ipc_pieces(uri: str) -> tuple[Piece, ...]:
-    """One piece a record batch."""
-    pieces, first_row = [], 0
-    for batch in _batches(uri, None):
-        if batch.num_rows:
-            pieces.append(Piece(first_row, batch.num_rows, 0, 0, batch.nbytes))
-        first_row += batch.num_rows
-    return tuple(pieces)
+    """One piece a record batch, of its share of the file's bytes (a batch's own `nbytes` follows damaged offsets)."""
+    rows = [batch.num_rows for batch in _batches(uri, None)]
+    size, total, starts = Path(uri).stat().st_size, sum(rows), [0, *accumulate(rows)]
+    return tuple(Piece(start, n, 0, 0, size * n // total) for start, n in zip(starts, rows, strict=False) if n)
 
 
 def ipc_schema(uri: str) -> pa.Schema:
     """The schema of a file."""
     with _opened(uri, None) as reader:
-        return reader.schema
+        return decoded_names(reader.schema)
 
 
 def read_ipc(uri: str, path: str, columns: Sequence[str], *, first_row: int, rows: int) -> Iterator[RawBatch]:
@@ -40,14 +39,15 @@ def read_ipc(uri: str, path: str, columns: Sequence[str], *, first_row: int, row
     """
     check_names(uri, columns, ipc_schema(uri))
     at = 0
-    for batch in _batches(uri, columns):
-        begin, stop = max(0, first_row - at), min(batch.num_rows, first_row + rows - at)
-        for cut in range(begin, stop, BATCH_ROWS):
-            table = pa.Table.from_batches([batch]).slice(cut, min(BATCH_ROWS, stop - cut)).select(list(columns))
-            yield stored_batch(path, table, np.arange(at + cut, at + cut + table.num_rows))
-        at += batch.num_rows
-        if at >= first_row + rows:
-            return
+    with errors_name_the_file(uri):
+        for batch in _batches(uri, columns):
+            begin, stop = max(0, first_row - at), min(batch.num_rows, first_row + rows - at)
+            for cut in range(begin, stop, BATCH_ROWS):
+                table = pa.Table.from_batches([batch]).slice(cut, min(BATCH_ROWS, stop - cut)).select(list(columns))
+                yield stored_batch(path, table, np.arange(at + cut, at + cut + table.num_rows))
+            at += batch.num_rows
+            if at >= first_row + rows:
+                return
 
 
 def _batches(uri: str, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rayforest.data.raw import BATCH_ROWS, RawBatch
-from rayforest.data.stored import check_names, stored_batch
+from rayforest.data.stored import check_names, decoded_names, stored_batch
 from rayforest.data.unreadable import errors_name_the_file
 from rayforest.engine.shards import Piece
 from rayforest.errors import InputError
@@ -52,7 +52,7 @@ def parquet_pieces(uri: str) -> tuple[Piece, ...]:
         for index in range(file.metadata.num_row_groups):
             group = file.metadata.row_group(index)
             if group.num_rows < 0:
-                raise ValueError(f"row group {index} says that it has {group.num_rows} rows")
+                raise pa.ArrowInvalid(f"row group {index} says that it has {group.num_rows} rows")
             if group.num_rows:
                 pieces.append(Piece(first_row, group.num_rows, 0, 0, max(0, group.total_byte_size)))
             first_row += group.num_rows
@@ -62,7 +62,7 @@ def parquet_pieces(uri: str) -> tuple[Piece, ...]:
 def parquet_schema(uri: str) -> pa.Schema:
     """The Arrow schema of a file."""
     with _opened(uri) as file:
-        return file.schema_arrow
+        return decoded_names(file.schema_arrow)
 
 
 def read_parquet(uri: str, path: str, columns: Sequence[str], *, first_row: int, rows: int) -> Iterator[RawBatch]:
@@ -95,7 +95,9 @@ def _group(
         at += batch.num_rows
         if at >= high:
             return
-    raise ValueError(f"row group {index} ends after {at} rows instead of {file.metadata.row_group(index).num_rows}")
+    raise pa.ArrowInvalid(
+        f"row group {index} ends after {at} rows instead of {file.metadata.row_group(index).num_rows}"
+    )
 
 
 @contextmanager

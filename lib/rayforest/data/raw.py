@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from rayforest.data.row_text import json_rows, readable
+
 FileFormat = Literal["parquet", "csv", "arrow"]
 
 BATCH_ROWS = 131_072
 """Rows of one RawBatch at most."""
-
-RAW_CHARACTERS = 65_536
-"""Characters of a rejected row's text that are kept: a quote that is never closed must not fill the quarantine."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class BrokenRow:
     """0-based data row in the file."""
     reason: str
     raw: str
-    """The row's text, shortened to RAW_CHARACTERS, undecodable bytes as \\xNN."""
+    """The row's text, shortened to 65,536 characters, undecodable bytes as \\xNN."""
 
 
 @dataclass(frozen=True)
@@ -114,27 +112,4 @@ class RawBatch:
         """What stands in the file for these rows of `table`: the line's text, or a JSON object of the asked values."""
         if self.text is not None:
             return [self.text.row(i) for i in indices]
-        records = self.table.take(pa.array(indices, pa.int64())).to_pylist()
-        return [json_text(record) for record in records]
-
-
-def readable(data: bytes | memoryview, start: int, stop: int) -> str:
-    r"""Bytes as text for a person: undecodable ones as \xNN, cut after RAW_CHARACTERS."""
-    kept = bytes(data[start : min(stop, start + 4 * RAW_CHARACTERS)])
-    return shortened(kept.decode("utf-8", "backslashreplace"), complete=start + len(kept) == stop)
-
-
-def shortened(text: str, *, complete: bool = True) -> str:
-    """The first RAW_CHARACTERS, with three dots where something is missing."""
-    return text if complete and len(text) <= RAW_CHARACTERS else text[:RAW_CHARACTERS] + "..."
-
-
-def json_text(record: dict[str, Any]) -> str:
-    """Stored values of one row as a JSON object, shortened."""
-    return shortened(json.dumps(record, ensure_ascii=False, default=_as_json))
-
-
-def _as_json(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+        return json_rows(self.table.take(pa.array(indices, pa.int64())))

@@ -85,7 +85,7 @@ def identify(file: SourceFile) -> str:
     return _identity(file.uri, file.format, file.size, file.stamp)
 
 
-def stored_schema(file: SourceFile, source: Source, names: Sequence[str]) -> pa.Schema:
+def stored_schema(file: SourceFile, names: Sequence[str]) -> pa.Schema:
     """Arrow types of columns as `read` gives them: text for CSV and hive columns, else as stored."""
     hive = hive_columns(file.path)
     if file.format == "csv":

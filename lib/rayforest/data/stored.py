@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rayforest.data.kinds import Kind
-from rayforest.data.raw import BrokenRow, RawBatch, json_text
+from rayforest.data.raw import BrokenRow, RawBatch
+from rayforest.data.row_text import json_rows
 from rayforest.errors import InputError, did_you_mean
 
 _EXTENSION = b"ARROW:extension:name"
@@ -29,9 +30,18 @@ def kind_of(field: pa.Field) -> Kind | None:
         return Kind.NUMBER
     if pa.types.is_timestamp(stored) or pa.types.is_date(stored):
         return Kind.TIMESTAMP
-    if _is_text(stored) or pa.types.is_null(stored):
+    if _is_text(stored) or pa.types.is_string_view(stored) or pa.types.is_null(stored):
         return Kind.STRING
     return None
+
+
+def decoded_names(schema: pa.Schema) -> pa.Schema:
+    """The schema, once its names have been read: in a damaged file they may not be UTF-8.
+
+    Raises:
+        UnicodeDecodeError: a name is not UTF-8.
+    """
+    return schema if schema.names else pa.schema([])
 
 
 def check_names(uri: str, columns: Sequence[str], schema: pa.Schema) -> None:
@@ -60,7 +70,6 @@ def stored_batch(path: str, table: pa.Table, rows: npt.NDArray[np.int64]) -> Raw
     Raises:
         pa.ArrowInvalid: the values do not fit their own types.
     """
-    table = _plain(table)
     reasons: dict[int, str] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         try:
@@ -69,13 +78,14 @@ def stored_batch(path: str, table: pa.Table, rows: npt.NDArray[np.int64]) -> Raw
             if not _is_text(column.type):
                 raise
             reasons |= dict.fromkeys(_undecodable(column), f"{name} holds bytes that are not utf-8")
+    table = _plain(table)  # only now: a damaged dictionary must not be followed
     if not reasons:
         return RawBatch(path, rows, table)
     bad = np.array(sorted(reasons))
     good = np.setdiff1d(np.arange(table.num_rows), bad)
     broken = [
-        BrokenRow(int(rows[row]), reasons[row], json_text(record))
-        for row, record in zip(bad.tolist(), _as_bytes(table).take(pa.array(bad)).to_pylist(), strict=True)
+        BrokenRow(int(rows[row]), reasons[row], text)
+        for row, text in zip(bad.tolist(), json_rows(_as_bytes(table).take(pa.array(bad))), strict=True)
     ]
     return RawBatch(path, rows[good], table.take(pa.array(good)), tuple(broken))
 
@@ -100,17 +110,24 @@ def _plain(table: pa.Table) -> pa.Table:
 
 
 def _is_text(stored: pa.DataType) -> bool:
-    return bool(pa.types.is_string(stored) or pa.types.is_large_string(stored) or pa.types.is_string_view(stored))
+    return bool(pa.types.is_string(stored) or pa.types.is_large_string(stored))
 
 
 def _as_bytes(table: pa.Table) -> pa.Table:
-    fields = [f.with_type(pa.large_binary()) if _is_text(f.type) else f for f in table.schema]
+    fields = [f.with_type(_bytes_type(f.type)) if _is_text(f.type) else f for f in table.schema]
     return table.cast(pa.schema(fields))
 
 
+def _bytes_type(text: pa.DataType) -> pa.DataType:
+    """Bytes of the same layout, so that the cast follows no offset."""
+    return pa.binary() if pa.types.is_string(text) else pa.large_binary()
+
+
 def _undecodable(column: pa.ChunkedArray) -> list[int]:
+    raw = column.cast(_bytes_type(column.type))
+    raw.validate(full=True)  # damaged offsets, rather than text
     rows = []
-    for row, value in enumerate(column.cast(pa.large_binary()).to_pylist()):
+    for row, value in enumerate(raw.to_pylist()):
         try:
             (value or b"").decode()
         except UnicodeDecodeError:

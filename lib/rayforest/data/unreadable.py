@@ -21,7 +21,7 @@ def errors_name_the_file(uri: str) -> Iterator[None]:
         raise InputError(
             f"{uri} cannot be read", found="a block that unpacks to more than the memory", next_step=_NEXT
         ) from error
-    except (OSError, pa.ArrowException, ValueError, OverflowError, TypeError) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{uri} cannot be read", found=reason, next_step=_NEXT) from error
 
