@@ -47,7 +47,8 @@ class Graph:
     def constant(self, value: NDArray[Any] | np.generic | float) -> str:
         """A constant of the value's dtype (a float is a double); equal constants are stored once."""
         array = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
-        key = (array.dtype.str, array.shape, array.tobytes())
+        stored = array.astype(np.str_) if array.dtype == object else array  # an object array's bytes are addresses
+        key = (array.dtype.str, array.shape, stored.tobytes())
         if key not in self._constants:
             name = f"{self._prefix}constant_{len(self._constants)}"
             self._constants[key] = name
