@@ -171,7 +171,7 @@ class _ShardFile:
         self._pending: list[pa.Table] = []
         self._pending_rows = 0
         self._stack = ExitStack()
-        self._sink: _HashingSink | None = None
+        self._sink: HashingSink | None = None
         self._writer: pq.ParquetWriter | None = None
 
     def write(self, data: pa.Table | pa.RecordBatch) -> None:
@@ -213,9 +213,9 @@ class _ShardFile:
         with contextlib.suppress(_Discarded):
             self._stack.__exit__(_Discarded, _Discarded(), None)
 
-    def _open(self) -> tuple[pq.ParquetWriter, _HashingSink]:
+    def _open(self) -> tuple[pq.ParquetWriter, HashingSink]:
         if self._writer is None or self._sink is None:
-            self._sink = _HashingSink(self._stack.enter_context(self._store.open_write(self.path)))
+            self._sink = HashingSink(self._stack.enter_context(self._store.open_write(self.path)))
             self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd")
         return self._writer, self._sink
 
@@ -231,7 +231,7 @@ class _Discarded(Exception):
     pass
 
 
-class _HashingSink(io.RawIOBase):
+class HashingSink(io.RawIOBase):
     """Counts and hashes what passes through to the store."""
 
     def __init__(self, file: BinaryIO) -> None:

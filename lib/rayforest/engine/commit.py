@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeAlias
 
+from rayforest.engine.manifest import Manifest, open_manifest
 from rayforest.engine.plan import PLAN_FORMAT, Plan, encode_plan, open_plan
 from rayforest.engine.record import RECORD_FORMAT
 from rayforest.engine.shards import Shard
@@ -95,6 +96,38 @@ class Version:
         """Create a small extra file unless it exists, and return what stands."""
         return settle(self.store, f"{self.base}/{name}", data)
 
+    def read(self, name: str) -> bytes | None:
+        """A small extra file, or None if it is absent."""
+        try:
+            return self.store.get(f"{self.base}/{name}")
+        except FileNotFoundError:
+            return None
+
+    def manifest(self) -> Manifest | None:
+        """The manifest, or None before the version was published."""
+        return open_manifest(self.store, self.base)
+
+    def make_current(self) -> None:
+        """Let readers see this published version, unless a later claim's version is published.
+
+        The manifest has decided whose extra files are the version's; they are put in their places first.
+        """
+        manifest = self.manifest()
+        if manifest is None:
+            raise ValueError(f"{self.store.locate(self.base)} is not published")
+        for name in manifest.extras:
+            target = f"{self.base}/{name}"
+            if self.store.size(target) is None:
+                waiting = self.read(f"extra-{manifest.document['extra_digest']}/{name}")
+                if waiting is not None:  # else another driver has just put it there and cleaned up
+                    settle(self.store, target, waiting)
+        pointer = canonical_json({"format": _CLAIM_FORMAT, "key": self.key})
+        settle(self.store, numbered_path("current", self.number), pointer)
+
+    def extra_path(self, digest: str, name: str) -> str:
+        """Where an extra file waits until a manifest has named it: two drivers' extras must not mix."""
+        return f"{self.base}/extra-{digest}/{name}"
+
     @property
     def _plan_path(self) -> str:
         return f"{self.base}/plan.parquet"
@@ -123,21 +156,25 @@ class Destination:
         claim = self._read_claim(number)
         return Version(self.store, number, pointer["key"], claim.ingredients if claim else {})
 
+    def version(self, claim: Claim) -> Version:
+        """The version that a claim was made for."""
+        return Version(self.store, claim.number, claim.key, claim.ingredients)
+
     def claim(
         self,
         key: str,
         ingredients: Mapping[str, JSON],
+        inputs: Iterable[tuple[str, str]] = (),
         *,
         replace: bool = False,
-        inputs: Iterable[tuple[str, str]] = (),
     ) -> Version:
         """Claim the destination for a plan key, or join those who already work on it.
 
         Args:
             key: from `plan_key`.
             ingredients: kept in the claim, so that a later run of another plan can be told what differs.
-            replace: claim the next number where the destination belongs to another plan.
             inputs: (path, identity) of the inputs; only read to say what differs.
+            replace: claim the next number where the destination belongs to another plan.
 
         Raises:
             RefusedError: the destination belongs to another plan.
@@ -148,7 +185,7 @@ class Destination:
         while True:
             latest = self.latest_claim()
             if latest is not None and latest.key == key:
-                return Version(self.store, latest.number, key, latest.ingredients)
+                return self.version(latest)
             if latest is not None and not replace:
                 raise self._refusal(latest, ingredients, inputs)
             number = latest.number + 1 if latest else 1
@@ -165,14 +202,14 @@ class Destination:
         self, latest: Claim, ingredients: Mapping[str, JSON], inputs: Iterable[tuple[str, str]]
     ) -> RefusedError:
         differences = list(_differences("", latest.ingredients, ingredients))
-        plan = Version(self.store, latest.number, latest.key).plan()
+        plan = self.version(latest).plan()
         if plan is not None:
             before = {planned.path: planned.identity for planned in plan.inputs()}
             differences += _input_differences(before, inputs)
         shown = differences[:_SHOWN_DIFFERENCES]
         if len(differences) > len(shown):
             shown.append(f"and {len(differences) - len(shown)} more")
-        published = self.store.size(f"{latest.key}/manifest.json") is not None
+        published = self.version(latest).manifest() is not None
         return RefusedError(
             f"{self.store.uri} holds {'the result' if published else 'an unfinished run'} of another plan",
             expected=f"what claim {latest.number} was made for",

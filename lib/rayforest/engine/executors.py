@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import islice
 from logging import WARNING, getLogger
 from threading import Event
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from rayforest.engine.ray_head import present_token, start_head
 from rayforest.errors import ConfigError
@@ -40,6 +40,12 @@ class Outcome(Generic[T, R]):
     item: T
     value: R | None = None
     error: BaseException | None = None
+
+    def result(self) -> R:
+        """The value; raises the error."""
+        if self.error is not None:
+            raise self.error
+        return cast("R", self.value)
 
 
 class WorkerLostError(Exception):

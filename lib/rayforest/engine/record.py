@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 
-from rayforest.engine.store import Store
+from rayforest.engine.store import Store, in_parallel
 from rayforest.errors import RayforestError
 
 RECORD_FORMAT = 1
@@ -81,12 +79,10 @@ def read_record(store: Store, folder: str, shard: int) -> Record | None:
 
 
 def read_records(store: Store, folder: str, shards: Iterable[int]) -> Iterator[tuple[int, Record | None]]:
-    """The records of the shards in the given order, with as many requests at once as the store likes."""
-    if store.concurrency == 1:
-        for shard in shards:
-            yield shard, read_record(store, folder, shard)
-        return
-    remaining = iter(shards)
-    with ThreadPoolExecutor(store.concurrency) as pool:
-        while window := list(islice(remaining, store.concurrency * 8)):
-            yield from zip(window, pool.map(lambda shard: read_record(store, folder, shard), window), strict=True)
+    """The records of the shards in the given order, each read by its key."""
+    return in_parallel(store, lambda shard: (shard, read_record(store, folder, shard)), shards)
+
+
+def schema_path(folder: str) -> str:
+    """The file with a step's Arrow schema, in Arrow's IPC form."""
+    return f"{folder}/schema.arrow"

@@ -21,12 +21,28 @@ import pyarrow as pa
 from rayforest.engine.attempt import Attempt, StoppedError
 from rayforest.engine.commit import Version
 from rayforest.engine.executors import Executor, OverdueError, WorkerLostError, cancelled
+from rayforest.engine.manifest import Manifest
 from rayforest.engine.plan import Plan
 from rayforest.engine.progress import Progress
-from rayforest.engine.record import Record, read_record, read_records, step_folder
+from rayforest.engine.publish import clean, publish, read_manifest
+from rayforest.engine.record import Record, read_record, read_records, schema_path, step_folder
 from rayforest.engine.shards import Shard
 from rayforest.engine.store import Store, settle
 from rayforest.errors import ConfigError, InputError, InterruptedRunError, RayforestError, RefusedError, UnfinishedError
+
+__all__ = [
+    "Attempt",
+    "Manifest",
+    "Progress",
+    "Record",
+    "StepTotals",
+    "Task",
+    "clean",
+    "publish",
+    "read_manifest",
+    "records",
+    "run_step",
+]
 
 _HOPELESS_SHARDS = 100
 """A run in which this many shards fail before any has ever finished is ended: nothing works."""
@@ -115,11 +131,6 @@ def records(version: Version, shards: Plan | Sequence[Shard], step: str = "") ->
                 f"Shard {shard} is not finished", next_step="run the same command again: finished shards are kept"
             )
         yield record
-
-
-def schema_path(folder: str) -> str:
-    """The file with a step's Arrow schema, in Arrow's IPC form."""
-    return f"{folder}/schema.arrow"
 
 
 @dataclass(slots=True)

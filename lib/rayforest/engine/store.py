@@ -12,17 +12,22 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
 from rayforest.errors import ConfigError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +309,17 @@ def settle(store: Store, path: str, data: bytes) -> bytes:
         if attempt < 4:
             time.sleep(0.1 * 2**attempt)
     raise failure
+
+
+def in_parallel(store: Store, request: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Make a small request for each item, as many at once as the store likes; results come in the items' order."""
+    if store.concurrency == 1:
+        yield from map(request, items)
+        return
+    remaining = iter(items)
+    with ThreadPoolExecutor(store.concurrency) as pool:
+        while window := list(islice(remaining, store.concurrency * 8)):
+            yield from pool.map(request, window)
 
 
 def prove_create_if_absent(store: Store) -> None:
