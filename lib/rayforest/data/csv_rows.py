@@ -150,7 +150,18 @@ def solid_after(data: npt.NDArray[np.uint8], positions: Positions, blanks: npt.N
 
 
 def _run_states(kinds: npt.NDArray[np.uint8], state: int) -> npt.NDArray[np.uint8]:
-    """The state after each quote: the three-state machine run over all quotes at once.
+    """The state after each quote."""
+    first_opening = 1 if state == _INSIDE else 0
+    openings = kinds[first_opening::2]
+    if not (openings == _IN_TEXT).any() and not (state == _OUTSIDE and kinds[0] == _FOLLOWS_QUOTE):
+        states = np.full(kinds.size, _CLOSED, dtype=np.uint8)  # every second quote may open, so it does
+        states[first_opening::2] = _INSIDE
+        return states
+    return _run_machine(kinds, state)
+
+
+def _run_machine(kinds: npt.NDArray[np.uint8], state: int) -> npt.NDArray[np.uint8]:
+    """The three-state machine run over all quotes at once, for text with quotes amid values.
 
     The quotes are cut into lanes of equal length. All lanes advance together, each from all three states; then the true
     first state of each lane is known lane after lane.
