@@ -6,7 +6,6 @@ where there is one, and the nearest valid name.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tomllib
@@ -14,12 +13,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from rayforest.data.kinds import Kind
 from rayforest.errors import ConfigError, did_you_mean
 
-Scalar = bool | int | float | str
+Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 """One name or a list of names."""
 
@@ -27,7 +38,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isin
 class Section(BaseModel):
     """A table of the project file: frozen, and no key that it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ProjectSection(Section):
@@ -36,7 +47,7 @@ class ProjectSection(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     root: str = "out"
     """Folder or URI that holds prepared, tuned, bundle and scored."""
-    seed: int = 0
+    seed: StrictInt = 0
 
 
 class FormatSection(Section):
@@ -44,11 +55,11 @@ class FormatSection(Section):
 
     type: Literal["parquet", "csv", "arrow"] | None = None
     delimiter: str | None = None
-    header: bool | None = None
+    header: StrictBool | None = None
     names: tuple[str, ...] | None = None
-    skip_lines: Annotated[int, Field(ge=0)] | None = None
+    skip_lines: Annotated[int, Field(strict=True, ge=0)] | None = None
     null_words: tuple[str, ...] | None = None
-    trim: bool | None = None
+    trim: StrictBool | None = None
     encoding: str | None = None
 
     @field_validator("delimiter")
@@ -80,10 +91,10 @@ class ColumnSection(Section):
     """What a raw column must hold. A row that breaks it is quarantined."""
 
     type: Kind
-    required: bool = False
-    min: float | str | None = None
+    required: StrictBool = False
+    min: StrictFloat | StrictStr | None = None
     """Smallest allowed number, or timestamp as ISO text."""
-    max: float | str | None = None
+    max: StrictFloat | StrictStr | None = None
     values: tuple[Scalar, ...] | None = None
     """The only allowed values; null is allowed unless `required`."""
     null_values: tuple[Scalar, ...] = ()
@@ -131,7 +142,7 @@ class DataSection(Section):
     rules: Annotated[dict[str, str], BeforeValidator(_rules)] = {}
     """SQL conditions by name; a row for which one is false is quarantined (null passes, as in a CHECK constraint)."""
     on_bad_row: Literal["quarantine", "fail"] = "quarantine"
-    error_budget: Annotated[float | int, Field(ge=0)] | None = None
+    error_budget: Annotated[StrictInt | StrictFloat, Field(ge=0)] | None = None
     """Rows that may be quarantined: a share below 1, or a count."""
 
     @field_validator("source")
@@ -164,9 +175,9 @@ class FeaturesSection(Section):
 class Shares(Section):
     """Shares of the rows; they add up to 1."""
 
-    train: Annotated[float, Field(gt=0, le=1)] = 0.7
-    valid: Annotated[float, Field(ge=0, lt=1)] = 0.15
-    test: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    train: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.7
+    valid: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.15
+    test: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.15
 
     @model_validator(mode="after")
     def _add_up(self) -> Shares:
@@ -199,10 +210,10 @@ class TuneSection(Section):
 
     metric: Metric | None = None
     """log_loss or rmse by default. It also says whether a numeric target is a class or a quantity."""
-    trials: Annotated[int, Field(ge=1)] = 20
-    budget_s: Annotated[float, Field(gt=0)] | None = None
+    trials: Annotated[int, Field(strict=True, ge=1)] = 20
+    budget_s: Annotated[float, Field(strict=True, gt=0)] | None = None
     """No new trial starts after this many seconds."""
-    workers: Annotated[int, Field(ge=1)] | None = None
+    workers: Annotated[int, Field(strict=True, ge=1)] | None = None
     """Trials at the same time; also how far the search looks ahead, so it changes which trials are proposed."""
     space: dict[str, Any] = {}
     """LightGBM parameters: a value fixes it, [low, high] searches between, { choices = [...] } picks one."""
@@ -211,7 +222,7 @@ class TuneSection(Section):
 class ExportSection(Section):
     """The bundle."""
 
-    parity_rows: Annotated[int, Field(ge=1)] = 10_000
+    parity_rows: Annotated[int, Field(strict=True, ge=1)] = 10_000
     """Held-out rows on which LightGBM and onnxruntime must give the same bits."""
     graph: Literal["full", "trees"] = "full"
     """full: model.onnx takes raw columns; trees: it takes the finished features."""
@@ -235,11 +246,11 @@ class RunSection(Section):
 
     executor: Literal["auto", "in-process", "ray"] = "auto"
     address: str | None = None
-    workers: Annotated[int, Field(ge=1)] | None = None
-    shard_rows: Annotated[int, Field(ge=1)] = 250_000
+    workers: Annotated[int, Field(strict=True, ge=1)] | None = None
+    shard_rows: Annotated[int, Field(strict=True, ge=1)] = 250_000
     """Rows of a shard, at most. The one key here that decides where files are cut."""
-    retries: Annotated[int, Field(ge=0)] = 3
-    timeout_s: Annotated[float, Field(gt=0)] | None = None
+    retries: Annotated[int, Field(strict=True, ge=0)] = 3
+    timeout_s: Annotated[float, Field(strict=True, gt=0)] | None = None
     """Longest time for one shard."""
 
 
@@ -328,7 +339,7 @@ def _apply(table: dict[str, Any], override: str) -> None:
     at = table
     for part in path[:-1]:
         inner = at.get(part)
-        if isinstance(inner, str) and part == "format":  # format = "csv" and then --set data.format.delimiter=";"
+        if isinstance(inner, str) and (part == "format" or path[:2] == ("data", "columns")):  # the short form
             inner = {"type": inner}
         if inner is not None and not isinstance(inner, dict):
             raise ConfigError(f"--set {override!r}: {part} is a value, not a table", expected="the name of a table")
@@ -374,10 +385,7 @@ def _validate(table: dict[str, Any], *, base: Path, subject: str, text: str) -> 
     if "base" in table:
         raise ConfigError(f"{subject}: unknown key 'base'", next_step=did_you_mean("base", _names(Project)))
     try:
-        # Through JSON, because strict JSON takes lists for tuples and texts for enums, but no "3" for 3.
-        return Project.model_validate_json(json.dumps(table, default=str), strict=True).model_copy(
-            update={"base": base}
-        )
+        return Project.model_validate(table).model_copy(update={"base": base})
     except ValidationError as error:
         raise _explain(error, table, subject, text) from None
 
@@ -411,7 +419,7 @@ def _explain(error: ValidationError, table: dict[str, Any], subject: str, text: 
     expected = message[:1].lower() + message[1:]
     shown = (
         repr(value)
-        if isinstance(value, Scalar)
+        if isinstance(value, bool | int | float | str)
         else f"a {'table' if isinstance(value, dict) else type(value).__name__}"
     )
     if kind in ("enum", "literal_error") and isinstance(value, str):

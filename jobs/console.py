@@ -1,0 +1,156 @@
+"""What a command shows: bars on a terminal, plain lines elsewhere, one JSON object for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rayforest.errors import InterruptedRunError, RayforestError
+
+if TYPE_CHECKING:
+    from rayforest.engine.progress import Progress
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class ConsoleReporter:
+    """Tells on standard error how a stage goes. With `as_json`, each message is a JSON object on a line of its own."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.quiet = as_json
+        self._bars: Bars | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._last: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        if not self.as_json and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+            self._bars = Progress(
+                TextColumn("{task.description:<10}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[detail]}"),
+                console=Console(stderr=True),
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def say(self, message: str) -> None:
+        """One sentence."""
+        if self.as_json:
+            _error_line(json.dumps({"event": "message", "message": message}))
+        elif self._bars is not None:
+            self._bars.console.print(message, highlight=False, markup=False)
+        else:
+            _error_line(message)
+
+    def progress(self, step: str, progress: Progress) -> None:
+        """A bar, a line every few seconds, or a JSON event."""
+        if self._bars is not None:
+            if step not in self._tasks:
+                self._tasks[step] = self._bars.add_task(step, total=progress.shards, detail="")
+            self._bars.update(self._tasks[step], completed=progress.done, total=progress.shards, detail=str(progress))
+            return
+        now = time.monotonic()
+        if now - self._last.get(step, 0) < SECONDS_BETWEEN_LINES and progress.left:
+            return
+        self._last[step] = now
+        _error_line(json.dumps(progress.as_dict() | {"step": step}) if self.as_json else str(progress) if progress.step else f"{step}: {progress}")
+
+
+def _error_line(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def carry_out(
+    command: str,
+    work: Callable[[ConsoleReporter], Any],
+    *,
+    as_json: bool,
+    debug: bool,
+    show: Callable[[Any], None],
+    as_dict: Callable[[Any], dict[str, object]] = lambda result: result.as_dict(),
+) -> int:
+    """Do a command's work and show its result or its error.
+
+    Args:
+        command: its name, for the JSON object of an error.
+        work: gets the reporter, returns the result.
+        as_json: print one JSON object on standard output, also on failure.
+        debug: show the stack trace of an error.
+        show: prints the result for people.
+        as_dict: makes the JSON object of the result.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        with ConsoleReporter(as_json=as_json) as reporter:
+            result = work(reporter)
+    except KeyboardInterrupt:
+        error: RayforestError = InterruptedRunError(
+            f"{command} was interrupted", next_step="run the same command again: what is finished is kept"
+        )
+    except RayforestError as raised:
+        error = raised
+        if debug:
+            _show_trace()
+    except BrokenPipeError:
+        return 1
+    except Exception as raised:  # the last resort: no user sees a stack trace unasked
+        error = RayforestError(
+            f"{command} failed unexpectedly: {type(raised).__name__}",
+            found=str(raised).splitlines()[0][:300] if debug and str(raised) else "",
+            next_step="run it again with --debug for the stack trace, and please report it",
+        )
+        if debug:
+            _show_trace()
+    else:
+        if as_json:
+            print(json.dumps(as_dict(result), default=str), flush=True)
+        else:
+            show(result)
+        return 0
+    if as_json:
+        print(json.dumps({"command": command, "error": error.as_dict()}), flush=True)
+    _error_line(f"error: {error}")
+    return error.exit_code
+
+
+def _show_trace() -> None:
+    import traceback
+
+    traceback.print_exc(file=sys.stderr)
+
+
+def show_stage(result: Any) -> None:
+    """A stage's result in a few lines for people, on standard error."""
+    table = result.as_dict()
+    head = f"{table['command']}: done in {result.seconds:.1f} s"
+    if table.get("resumed"):
+        head = f"{table['command']}: nothing to do, the same inputs and settings are already there"
+    _error_line(head)
+    if table.get("rows_in") is not None:
+        _error_line(
+            f"  rows        {table['rows_in']:,} in = {table['rows_out']:,} out + {table['rows_quarantined']:,} quarantined"
+        )
+    for reason, count in list(table.get("quarantine_reasons", {}).items())[:8]:
+        _error_line(f"              {count:,} x {reason}")
+    for name, value in table.get("metrics", {}).items():
+        _error_line(f"  {name:<26}{value:.5f}")
+    _error_line(f"  destination {table['destination']}")

@@ -1,0 +1,91 @@
+"""Commands that look and change nothing: init, check, files, show."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rayforest.jobs.console import ConsoleReporter, carry_out
+from rayforest.jobs.options import AsJson, Debug, Overrides, ProjectFile
+
+Destination = Annotated[str, typer.Argument(metavar="DEST", help="A stage's destination: folder or URI.")]
+
+
+def init(
+    data: Annotated[list[str], typer.Argument(metavar="DATA...", help="Files, globs or folders.")],
+    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Look at the data and print a commented project file."""
+
+    def work(_: ConsoleReporter) -> str:
+        from rayforest.data.starter import starter_project
+
+        return starter_project(data, target=target)
+
+    raise typer.Exit(carry_out("init", work, as_json=False, debug=debug, show=lambda text: print(text, end="")))
+
+
+def check(project: ProjectFile, overrides: Overrides = None, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Validate a project file against its data; runs nothing."""
+
+    def work(_: ConsoleReporter) -> Any:
+        from rayforest.checking import check
+
+        return check(project, overrides=overrides or ())
+
+    def show(report: Any) -> None:
+        print(
+            f"{report.name}: valid; {report.files:,} files, {report.bytes / 1e6:,.1f} MB; {report.score_files:,} to score"
+        )
+        print(f"  key      {', '.join(report.key) or '(none)'}")
+        print(f"  target   {report.target or '(none)'}")
+        print("  features " + ", ".join(f"{name} ({kind})" for name, kind in report.features.items()))
+        for note in report.notes:
+            print(f"  note: {note}")
+
+    raise typer.Exit(carry_out("check", work, as_json=as_json, debug=debug, show=show))
+
+
+def files(
+    destination: Destination,
+    quarantine: Annotated[bool, typer.Option("--quarantine", help="List the quarantined rows' files instead.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List the files of the current version, in input order."""
+
+    def work(_: ConsoleReporter) -> list[str]:
+        from rayforest.api import files
+
+        return list(files(destination, quarantine=quarantine))
+
+    def show(paths: list[str]) -> None:
+        for path in paths:
+            print(path)
+
+    def as_dict(paths: list[str]) -> dict[str, object]:
+        return {"command": "files", "destination": destination, "files": paths}
+
+    raise typer.Exit(carry_out("files", work, as_json=as_json, debug=debug, show=show, as_dict=as_dict))
+
+
+def show(destination: Destination, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Show what a destination or a bundle holds."""
+
+    def work(_: ConsoleReporter) -> dict[str, object]:
+        from rayforest.showing import describe
+
+        return describe(destination)
+
+    def print_table(table: dict[str, object], indent: str = "") -> None:
+        for name, value in table.items():
+            if isinstance(value, dict):
+                print(f"{indent}{name}")
+                print_table(value, indent + "  ")
+            else:
+                print(f"{indent}{name:<22} {value}")
+
+    raise typer.Exit(
+        carry_out("show", work, as_json=as_json, debug=debug, show=print_table, as_dict=lambda table: table)
+    )

@@ -1,0 +1,102 @@
+"""submit and cluster: run a job elsewhere, and the local Ray cluster."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rayforest.jobs.console import ConsoleReporter, carry_out
+from rayforest.jobs.options import AsJson, Debug, Overrides, ProjectFile, Replace
+
+cluster = typer.Typer(help="A Ray cluster on this machine.", no_args_is_help=True)
+
+
+class Job(StrEnum):
+    """What can be submitted."""
+
+    PREPARE = "prepare"
+    TUNE = "tune"
+    EXPORT = "export"
+    SCORE = "score"
+    RUN = "run"
+    CHECK = "check"
+
+
+def submit(
+    job: Annotated[Job, typer.Argument(help="The job.")],
+    project: ProjectFile,
+    address: Annotated[str, typer.Option(help="The cluster's dashboard.")] = "http://127.0.0.1:8265",
+    follow: Annotated[
+        bool, typer.Option("--follow/--no-wait", help="Stream the job's output and return its exit code.")
+    ] = True,
+    overrides: Overrides = None,
+    replace: Replace = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Send a job to a Ray cluster through the Ray Jobs API."""
+
+    def work(_: ConsoleReporter) -> Any:
+        from rayforest.cluster.submit import submit
+
+        return submit(
+            job.value,
+            project,
+            address=address,
+            follow=follow,
+            overrides=tuple(overrides or ()),
+            replace=replace,
+            as_json=as_json,
+        )
+
+    code = 0
+
+    def show(result: Any) -> None:
+        nonlocal code
+        code = result.exit_code or 0
+        if not follow:
+            print(result.submission_id)
+
+    failed = carry_out("submit", work, as_json=as_json and not follow, debug=debug, show=show)
+    raise typer.Exit(failed or code)
+
+
+@cluster.command()
+def up(
+    cpus: Annotated[int | None, typer.Option(min=1, help="CPUs that the cluster may use; all by default.")] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Start a local Ray cluster, with token authentication, on localhost only."""
+
+    def work(_: ConsoleReporter) -> Any:
+        from rayforest.cluster.local import up
+
+        return up(cpus=cpus)
+
+    raise typer.Exit(carry_out("cluster up", work, as_json=as_json, debug=debug, show=print))
+
+
+@cluster.command()
+def down(as_json: AsJson = False, debug: Debug = False) -> None:
+    """Remove the local Ray cluster without a trace."""
+
+    def work(_: ConsoleReporter) -> Any:
+        from rayforest.cluster.local import down
+
+        return down()
+
+    raise typer.Exit(carry_out("cluster down", work, as_json=as_json, debug=debug, show=print))
+
+
+@cluster.command()
+def status(as_json: AsJson = False, debug: Debug = False) -> None:
+    """Say whether the local Ray cluster runs, and where."""
+
+    def work(_: ConsoleReporter) -> Any:
+        from rayforest.cluster.local import status
+
+        return status()
+
+    raise typer.Exit(carry_out("cluster status", work, as_json=as_json, debug=debug, show=print))

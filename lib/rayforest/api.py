@@ -1,0 +1,144 @@
+"""The commands as typed Python functions: `rayforest.prepare("project.toml")` does what `rayforest prepare` does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rayforest.project import Project, load_project
+from rayforest.report import Reporter, Silent, StageResult
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from rayforest.engine.executors import Executor
+
+ProjectLike = Project | str | Path
+"""A validated project, or the path of a project file."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What `run` did, stage by stage."""
+
+    steps: tuple[StageResult, ...]
+    seconds: float
+
+    def as_dict(self) -> dict[str, object]:
+        """The JSON object of --json."""
+        last = self.steps[-1].as_dict() if self.steps else {}
+        kept = ("rows_in", "rows_out", "rows_quarantined", "shards", "destination", "metrics")
+        return {
+            "command": "run",
+            **{k: last[k] for k in kept if k in last},
+            "seconds": round(self.seconds, 3),
+            "steps": [s.as_dict() for s in self.steps],
+        }
+
+
+def prepare(
+    project: ProjectLike, *, overrides: Sequence[str] = (), replace: bool = False, reporter: Reporter | None = None
+) -> StageResult:
+    """Check, clean, compute and split raw tables into ROOT/prepared. See `rayforest.data.prepare`."""
+    from rayforest.data import prepare as stage
+
+    loaded, reporter = _loaded(project, overrides), reporter or Silent()
+    with open_executor(loaded, reporter) as executor:
+        return stage.prepare(loaded, replace=replace, executor=executor, reporter=reporter)
+
+
+def tune(
+    project: ProjectLike, *, overrides: Sequence[str] = (), replace: bool = False, reporter: Reporter | None = None
+) -> StageResult:
+    """Find the best LightGBM model on ROOT/prepared. See `rayforest.training.tune`."""
+    from rayforest.training import tune as stage
+
+    loaded, reporter = _loaded(project, overrides), reporter or Silent()
+    with open_executor(loaded, reporter) as executor:
+        return stage.tune(loaded, replace=replace, executor=executor, reporter=reporter)
+
+
+def export(
+    project: ProjectLike, *, overrides: Sequence[str] = (), replace: bool = False, reporter: Reporter | None = None
+) -> StageResult:
+    """Write one verified ONNX bundle into ROOT/bundle. See `rayforest.scoring.export`."""
+    from rayforest.scoring import export as stage
+
+    return stage.export(_loaded(project, overrides), replace=replace, reporter=reporter)
+
+
+def score(
+    project: ProjectLike, *, overrides: Sequence[str] = (), replace: bool = False, reporter: Reporter | None = None
+) -> StageResult:
+    """Score raw tables with ROOT/bundle, every row exactly once. See `rayforest.scoring.score`."""
+    from rayforest.scoring import score as stage
+
+    loaded, reporter = _loaded(project, overrides), reporter or Silent()
+    with open_executor(loaded, reporter) as executor:
+        return stage.score(loaded, replace=replace, executor=executor, reporter=reporter)
+
+
+def run(project: ProjectLike, *, overrides: Sequence[str] = (), reporter: Reporter | None = None) -> RunResult:
+    """All four stages: skips what is done for the same inputs, and replaces what is out of date."""
+    from rayforest.data import prepare as preparing
+    from rayforest.scoring import export as exporting
+    from rayforest.scoring import score as scoring
+    from rayforest.training import tune as tuning
+
+    began = time.monotonic()
+    loaded, reporter = _loaded(project, overrides), reporter or Silent()
+    with open_executor(loaded, reporter) as executor:
+        steps = (
+            preparing.prepare(loaded, replace=True, executor=executor, reporter=reporter),
+            tuning.tune(loaded, replace=True, executor=executor, reporter=reporter),
+            exporting.export(loaded, replace=True, reporter=reporter),
+            scoring.score(loaded, replace=True, executor=executor, reporter=reporter),
+        )
+    return RunResult(steps, time.monotonic() - began)
+
+
+def files(destination: str | Path, *, quarantine: bool = False) -> Iterator[str]:
+    """Absolute paths or URIs of the current version's data files in input order, or of its quarantine files."""
+    from rayforest.engine.publish import read_manifest
+    from rayforest.engine.store import open_store
+
+    manifest = read_manifest(open_store(destination))
+    return manifest.quarantine_files() if quarantine else manifest.files()
+
+
+def read(destination: str | Path) -> pl.LazyFrame:
+    """The current version as a Polars LazyFrame, in input order; readers never see half a result."""
+    import polars as pl
+
+    from rayforest.engine.publish import read_manifest
+    from rayforest.engine.store import open_store
+
+    manifest = read_manifest(open_store(destination))
+    paths = list(manifest.files())
+    if not paths:
+        empty = pl.from_arrow(manifest.schema.empty_table())
+        assert isinstance(empty, pl.DataFrame)  # noqa: S101  a Table always becomes a frame
+        return empty.lazy()
+    return pl.scan_parquet(paths)
+
+
+@contextmanager
+def open_executor(project: Project, reporter: Reporter) -> Iterator[Executor]:
+    """The executor that `[run]` asks for; says which one and why."""
+    from rayforest.engine.executors import choose_executor
+
+    section = project.run
+    executor, why = choose_executor(section.executor, section.address, section.workers, quiet=reporter.quiet)
+    reporter.say(why)
+    try:
+        yield executor
+    finally:
+        executor.close()
+
+
+def _loaded(project: ProjectLike, overrides: Sequence[str]) -> Project:
+    return project if isinstance(project, Project) else load_project(project, overrides)

@@ -1,0 +1,227 @@
+"""Schema and row rules: raw rows in, typed rows and verdicts out.
+
+A raw row fails for a value that is not of its column's kind, a missing required value, a value out of bounds or not among
+the allowed ones, and for a rule that is false (null passes, as in a CHECK constraint). Rows are only judged here; what
+happens to those that fail is the caller's choice between quarantine and the end of the run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from rayforest.data.kinds import Kind
+from rayforest.data.source import RawBatch
+from rayforest.data.sql import parse
+from rayforest.data.values import to_kind
+from rayforest.project import ColumnSection
+
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("raw", pa.string()),
+    ]
+)
+"""`row` is the 0-based data row in `file`; `raw` is the line of a CSV file, or the row's values as a JSON object."""
+
+
+@dataclass(frozen=True)
+class ColumnContract:
+    """What one raw column must hold."""
+
+    name: str
+    kind: Kind
+    required: bool = False
+    minimum: float | str | None = None
+    maximum: float | str | None = None
+    values: tuple[bool | int | float | str, ...] | None = None
+    null_values: tuple[bool | int | float | str, ...] = ()
+    format: str | None = None
+
+    @classmethod
+    def of(cls, name: str, section: ColumnSection, *, required: bool = False) -> ColumnContract:
+        """The contract that a project file's `[data.columns]` entry states."""
+        return cls(
+            name=name,
+            kind=section.type,
+            required=section.required or required,
+            minimum=section.min,
+            maximum=section.max,
+            values=section.values,
+            null_values=section.null_values,
+            format=section.format,
+        )
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The contract of a table: its columns, and SQL conditions over them."""
+
+    columns: tuple[ColumnContract, ...]
+    rules: tuple[tuple[str, str], ...] = ()
+    """(name, SQL) pairs."""
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """Kind of each column."""
+        return {column.name: column.kind for column in self.columns}
+
+    def only(self, names: Sequence[str], *, required: Sequence[str] = ()) -> Contract:
+        """The part that concerns these columns: their own checks, and the rules that use no other column."""
+        wanted = set(names)
+        columns = tuple(c for c in self.columns if c.name in wanted)
+        must = set(required)
+        columns = tuple(ColumnContract(**{**vars(c), "required": c.required or c.name in must}) for c in columns)
+        kinds = self.kinds
+        rules = tuple(
+            (name, sql)
+            for name, sql in self.rules
+            if wanted.issuperset(parse(sql, kinds, where=f"data.rules.{name}").columns)
+        )
+        return Contract(columns, rules)
+
+    def to_json(self) -> str:
+        """JSON text, as in a bundle's contract.json."""
+        return json.dumps(
+            {"format_version": 1, "columns": [asdict(c) for c in self.columns], "rules": dict(self.rules)}, indent=1
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Contract:
+        """Read what `to_json` wrote."""
+        data: dict[str, Any] = json.loads(text)
+        columns = []
+        for entry in data["columns"]:
+            entry["kind"] = Kind(entry["kind"])
+            entry["values"] = None if entry["values"] is None else tuple(entry["values"])
+            entry["null_values"] = tuple(entry["null_values"])
+            columns.append(ColumnContract(**entry))
+        return cls(tuple(columns), tuple(data["rules"].items()))
+
+
+class Verdicts:
+    """Which rows of a batch fail, and why."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.failed: npt.NDArray[np.bool_] = np.zeros(rows, bool)
+        """bool, shape [rows]."""
+        self._checks: list[tuple[npt.NDArray[np.bool_], str]] = []
+
+    def fail(self, mask: pl.Series | npt.NDArray[np.bool_], reason: str) -> None:
+        """Fail the rows where `mask` is true; null counts as false."""
+        flags = mask.fill_null(value=False).to_numpy() if isinstance(mask, pl.Series) else mask
+        if flags.any():
+            self.failed |= flags
+            self._checks.append((flags, reason))
+
+    def quarantine(self, batch: RawBatch) -> pa.Table:
+        """The failed rows of `batch` and its broken ones, in file order, with QUARANTINE_SCHEMA."""
+        (failed,) = np.nonzero(self.failed)
+        rows = batch.rows[failed]
+        reasons = ["; ".join(reason for flags, reason in self._checks if flags[i]) for i in failed]
+        entries = [
+            *zip(rows.tolist(), reasons, batch.raw(failed.tolist()) if len(failed) else [], strict=True),
+            *((broken.row, broken.reason, broken.raw) for broken in batch.broken),
+        ]
+        entries.sort(key=lambda entry: entry[0])
+        columns = [[batch.file] * len(entries), *map(list, zip(*entries, strict=True))] if entries else [[], [], [], []]
+        return pa.Table.from_arrays(
+            [pa.array(c, f.type) for c, f in zip(columns, QUARANTINE_SCHEMA, strict=True)], schema=QUARANTINE_SCHEMA
+        )
+
+
+def check_rows(contract: Contract, table: pa.Table) -> tuple[pl.DataFrame, Verdicts]:
+    """Type the columns of a raw table and judge its rows.
+
+    Args:
+        contract: columns that `table` must hold; other columns of it are left out.
+        table: n raw rows, as `read` gives them.
+
+    Returns:
+        A frame of n rows with one column of `Kind.polars` dtype per contract column, null where a value is missing or wrong,
+        and the verdicts on the rows.
+    """
+    verdicts = Verdicts(table.num_rows)
+    raw = _polars(table.select([c.name for c in contract.columns]))
+    typed = raw.select([_typed(raw[c.name].dtype, c) for c in contract.columns])
+    missing = raw.select([_missing(raw[c.name].dtype, c).alias(c.name) for c in contract.columns])
+    for column in contract.columns:
+        name, value = column.name, typed[column.name]
+        verdicts.fail(value.is_null() & ~missing[name], f"{name} is not a {column.kind}")
+        if column.required:
+            verdicts.fail(missing[name], f"{name} is missing")
+        if column.minimum is not None:
+            verdicts.fail(value < _bound(column, column.minimum), f"{name} is below {column.minimum}")
+        if column.maximum is not None:
+            verdicts.fail(value > _bound(column, column.maximum), f"{name} is above {column.maximum}")
+        if column.values is not None:
+            allowed = pl.Series([_as_kind(column.kind, v) for v in column.values], dtype=column.kind.polars)
+            verdicts.fail(~value.is_in(allowed.implode()), f"{name} is not one of the allowed values")
+    kinds = contract.kinds
+    for name, sql in contract.rules:
+        holds = typed.select(parse(sql, kinds, where=f"data.rules.{name}").to_polars().alias("rule")).to_series()
+        verdicts.fail(~holds, f"rule {name} is false")
+    return typed, verdicts
+
+
+def _polars(table: pa.Table) -> pl.DataFrame:
+    if not table.num_columns:
+        return pl.DataFrame()
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101  a Table always becomes a frame
+    return frame
+
+
+def _missing(stored: pl.DataType, column: ColumnContract) -> pl.Expr:
+    """True where the stored value is null, NaN, blank, or one of the column's words for missing."""
+    value = pl.col(column.name)
+    missing = value.is_null()
+    if stored.is_float():
+        missing |= value.is_nan()
+    if stored == pl.String:
+        missing |= value.str.strip_chars() == ""
+        words = [v for v in column.null_values if isinstance(v, str)]
+        if words:
+            missing |= value.str.strip_chars().is_in(words)
+    numbers = [float(v) for v in column.null_values if isinstance(v, int | float)]
+    if numbers and column.kind in (Kind.NUMBER, Kind.STRING):
+        missing |= to_kind(value, stored, Kind.NUMBER).is_in(numbers).fill_null(value=False)
+    return missing
+
+
+def _typed(stored: pl.DataType, column: ColumnContract) -> pl.Expr:
+    value = to_kind(pl.col(column.name), stored, column.kind, column.format)
+    if column.null_values:
+        value = pl.when(~_missing(stored, column)).then(value)
+    return value.alias(column.name)
+
+
+def _as_kind(kind: Kind, value: bool | float | str) -> bool | float | str:
+    if kind is Kind.STRING:
+        return value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
+    return value
+
+
+def _bound(column: ColumnContract, bound: float | str) -> pl.Expr | float:
+    if column.kind is Kind.NUMBER:
+        return float(bound)
+    return pl.select(to_kind(pl.lit(str(bound)), pl.String(), Kind.TIMESTAMP)).item()  # type: ignore[no-any-return]
+
+
+def merge_reasons(parts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Sum of counts by reason."""
+    total: dict[str, int] = {}
+    for part in parts:
+        for reason, count in part.items():
+            total[reason] = total.get(reason, 0) + count
+    return total

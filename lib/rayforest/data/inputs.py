@@ -1,0 +1,98 @@
+"""From a source to a claimed version with a plan: what prepare and score begin with.
+
+A resume looks at each file's size and time of change only; a file that looks as the plan remembers it keeps its
+identity without being opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rayforest.data.raw import CsvFormat, Source, SourceFile
+from rayforest.data.source import identify, inspect, list_files
+from rayforest.engine.commit import Destination, Version, plan_key
+from rayforest.engine.executors import Executor
+from rayforest.engine.plan import Plan
+from rayforest.engine.shards import InputFile, plan_shards
+from rayforest.engine.store import open_store
+from rayforest.project import FormatSection, Project
+
+SHARD_BYTES = 128 << 20
+"""Stored bytes of a shard, at most, where rows are wide."""
+
+
+def data_source(project: Project) -> Source:
+    """The tables that prepare reads."""
+    return _source(project, project.data.source, project.data.format)
+
+
+def score_source(project: Project) -> Source:
+    """The tables that score reads: `[score]` over `[data]`."""
+    return _source(
+        project, project.score.source or project.data.source, project.data.format.overridden_by(project.score.format)
+    )
+
+
+def _source(project: Project, patterns: tuple[str, ...], section: FormatSection) -> Source:
+    options = section.csv_options
+    return Source(
+        patterns=patterns,
+        base=project.base,
+        format=section.type,
+        csv=CsvFormat(**options) if options or section.type == "csv" else None,
+    )
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A version of a destination that is this run's to fill, and its plan."""
+
+    version: Version
+    plan: Plan
+
+
+def claim_inputs(
+    destination: str,
+    source: Source,
+    ingredients: Mapping[str, Any],
+    *,
+    shard_rows: int,
+    replace: bool,
+    executor: Executor,
+    files: list[SourceFile] | None = None,
+) -> Claimed:
+    """List the inputs, claim the version that their contents and the ingredients name, and plan its shards.
+
+    Raises:
+        InputError: no input, or an unreadable one.
+        RefusedError: the destination holds another plan and `replace` is false.
+    """
+    store = open_store(destination)
+    target = Destination(store)
+    files = files if files is not None else list(list_files(source))
+    known = _known_identities(target)
+    identities = [known.get((f.path, f.size, f.stamp)) or identify(f) for f in files]
+    inputs = list(zip((f.path for f in files), identities, strict=True))
+    whole = dict(ingredients) | {"shard_rows": shard_rows}
+    version = target.claim(plan_key(whole, inputs), whole, inputs=inputs, replace=replace)
+    plan = version.plan()
+    if plan is None:
+
+        def inspected() -> Iterator[InputFile]:
+            for outcome in executor.stream(
+                lambda file: inspect(file, source, shard_rows=shard_rows), files, ordered=True
+            ):
+                yield outcome.result()
+
+        plan = version.write_plan(plan_shards(inspected(), shard_rows=shard_rows, shard_bytes=SHARD_BYTES))
+    return Claimed(version, plan)
+
+
+def _known_identities(destination: Destination) -> dict[tuple[str, int, str], str]:
+    claim = destination.latest_claim()
+    plan = Version(destination.store, claim.number, claim.key).plan() if claim is not None else None
+    if plan is None:
+        return {}
+    return {(i.path, i.size, i.stamp): i.identity for i in plan.inputs()}

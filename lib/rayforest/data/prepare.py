@@ -1,0 +1,290 @@
+"""prepare: raw tables to checked, cleaned and split feature shards.
+
+One version of ROOT/prepared goes through up to three steps: `survey` and `duplicates` (see survey.py; only where there
+is a key or a split by time), then the main one, which writes a Parquet file a shard: key columns as they came, `target`,
+`split` (train, valid, test), and the features in the order of the model's inputs.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from rayforest.data.contract import Verdicts, check_rows
+from rayforest.data.inputs import claim_inputs, data_source
+from rayforest.data.profile import ColumnProfile, Profile
+from rayforest.data.raw import RawBatch, Source
+from rayforest.data.recipe import PARTS, SPLIT_COLUMN, TARGET_COLUMN, Recipe, compile_recipe
+from rayforest.data.source import columns, list_files, read, stored_schema
+from rayforest.data.split import HashSplit, TimeSplit
+from rayforest.data.survey import (
+    DUPLICATES,
+    SURVEY,
+    DuplicatesTask,
+    SurveyTask,
+    bucket_count,
+    bucket_shards,
+    duplicates_of,
+    merged_times,
+)
+from rayforest.engine.attempt import Attempt
+from rayforest.engine.commit import Version
+from rayforest.engine.executors import Executor
+from rayforest.engine.manifest import Manifest
+from rayforest.engine.plan import Plan
+from rayforest.engine.publish import clean, publish
+from rayforest.engine.run import records, run_step
+from rayforest.engine.shards import Shard
+from rayforest.errors import InputError
+from rayforest.project import Project
+from rayforest.report import Reporter, Silent, StageResult
+
+FORMAT_VERSION = 1
+"""Of the prepared shards and their extras. A change here changes every plan key."""
+
+
+@dataclass(frozen=True)
+class PrepareTask:
+    """A shard of raw rows to feature rows, quarantined rows and a profile."""
+
+    recipe: Recipe
+    source: Source
+    split: HashSplit | TimeSplit
+    split_key: tuple[str, ...]
+    """Columns that the hash split keeps together; none: each row for itself."""
+    schema: pa.Schema
+    version: Version
+    buckets: int
+    """Buckets of the duplicates step; 0 where there is no key."""
+
+    def __call__(self, shard: Shard, attempt: Attempt) -> None:
+        """Prepare one shard."""
+        profile, before = Profile(), 0
+        repeated = duplicates_of(self.version, self.buckets, shard.index) if self.buckets else None
+        names = [c.name for c in self.recipe.contract.columns]
+        for piece in shard.slices:
+            for batch in read(piece, self.source, names):
+                attempt.count_in(len(batch.rows) + len(batch.broken))
+                typed, verdicts = check_rows(self.recipe.contract, batch.table)
+                if repeated is not None:
+                    places = batch.rows - piece.first_row + before
+                    verdicts.fail(np.isin(places, repeated), "the key is repeated")
+                frame = self._features(batch, typed, verdicts)
+                if verdicts.failed.any() or batch.broken:
+                    attempt.quarantine(verdicts.quarantine(batch))
+                good = frame.filter(pl.Series(~verdicts.failed))
+                if good.height:
+                    self._describe(good, profile)
+                    attempt.write(good.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(self.schema))
+            before += piece.rows
+        attempt.sidecar(profile.to_json())
+
+    def _features(self, batch: RawBatch, typed: pl.DataFrame, verdicts: Verdicts) -> pl.DataFrame:
+        """All output columns for all rows of the batch; a missing target or time fails the row."""
+        recipe, parts = self.recipe, []
+        for name in recipe.key:
+            parts.append(stored_column(batch, name, self.schema.field(name).type, verdicts))
+        target = recipe.target_value()
+        if target is not None:
+            labels = typed.select(target.alias(TARGET_COLUMN)).to_series()
+            verdicts.fail(labels.is_null(), "the target is missing")
+            parts.append(labels)
+        parts.append(self._split(batch, typed, verdicts))
+        return pl.DataFrame([*parts, *typed.select(recipe.feature_values()).get_columns()])
+
+    def _split(self, batch: RawBatch, typed: pl.DataFrame, verdicts: Verdicts) -> pl.Series:
+        if isinstance(self.split, TimeSplit):
+            assert self.recipe.time_expression is not None  # noqa: S101  a split by time has a time
+            times = typed.select(self.recipe.time_expression.to_polars()).to_series()
+            verdicts.fail(times.is_null(), "the time is missing")
+            assigned = self.split.assign(times)
+        elif self.split_key:
+            keys = pl.from_arrow(batch.table.select(list(self.split_key)))
+            assert isinstance(keys, pl.DataFrame)  # noqa: S101  a Table always becomes a frame
+            assigned = self.split.assign(keys)
+        else:
+            assigned = self.split.assign(
+                pl.DataFrame({"file": pl.repeat(batch.file, len(batch.rows), eager=True), "row": batch.rows})
+            )
+        return pl.Series(SPLIT_COLUMN, np.array(PARTS)[assigned], dtype=pl.String)
+
+    def _describe(self, good: pl.DataFrame, profile: Profile) -> None:
+        training = good.filter(pl.col(SPLIT_COLUMN) == "train")
+        profile.add(
+            Profile(
+                columns={name: ColumnProfile.of(training[name]) for name, _ in self.recipe.features},
+                parts=dict_counter(good[SPLIT_COLUMN]),
+            )
+        )
+        if self.recipe.target is not None:
+            for part in PARTS:
+                profile.count_labels(part, good.filter(pl.col(SPLIT_COLUMN) == part)[TARGET_COLUMN])
+
+
+def stored_column(batch: RawBatch, name: str, kind: pa.DataType, verdicts: Verdicts) -> pl.Series:
+    """A raw column as it is stored, in the type that it has in the first file; a value that does not fit fails its row."""
+    column = batch.table[name]
+    if column.type != kind:
+        try:
+            column = column.cast(kind)
+        except pa.ArrowInvalid:
+            values = pl.from_arrow(column)
+            fitting = pl.Series(name, values).cast(pl.from_arrow(pa.array([], kind)).dtype, strict=False)
+            verdicts.fail(fitting.is_null() & pl.Series(values).is_not_null(), f"{name} is not of type {kind}")
+            return fitting.alias(name)
+    return pl.Series(name, pl.from_arrow(column))
+
+
+def dict_counter(values: pl.Series) -> Any:
+    """Rows by value."""
+    from collections import Counter
+
+    return Counter(dict(values.value_counts().iter_rows()))
+
+
+def prepare(
+    project: Project, *, replace: bool = False, executor: Executor, reporter: Reporter | None = None
+) -> StageResult:
+    """Check, clean, compute and split the raw tables into ROOT/prepared.
+
+    Args:
+        project: the project.
+        replace: write a new version where the destination holds one of other inputs or settings.
+        executor: where the shards are computed.
+        reporter: is told what happens.
+
+    Raises:
+        ConfigError: a column or expression is wrong.
+        InputError: an input is missing or unreadable, or no row is left.
+        RefusedError: the destination holds another plan.
+        UnfinishedError: shards failed, or the error budget is exceeded.
+    """
+    began, reporter = time.monotonic(), reporter or Silent()
+    source = data_source(project)
+    files = list(list_files(source))
+    recipe = compile_recipe(project, columns(files[0], source))
+    destination = project.stage("prepared")
+    claimed = claim_inputs(
+        destination,
+        source,
+        ingredients(project, recipe, source),
+        shard_rows=project.run.shard_rows,
+        replace=replace,
+        executor=executor,
+        files=files,
+    )
+    version, plan = claimed.version, claimed.plan
+    manifest = version.manifest()
+    resumed = manifest is not None
+    if manifest is None:
+        manifest = _run(project, recipe, source, stored_schema(files[0], recipe.key), version, plan, executor, reporter)
+        clean(version)
+    else:
+        version.make_current()
+    return StageResult(
+        command="prepare",
+        destination=destination,
+        seconds=time.monotonic() - began,
+        rows_in=manifest.rows_in,
+        rows_out=manifest.rows_out,
+        rows_quarantined=manifest.rows_quarantined,
+        shards=manifest.shards,
+        resumed=resumed,
+        reasons=manifest.reasons,
+        details={"parts": json.loads(manifest.extra("profile.json"))["parts"]},
+    )
+
+
+def ingredients(project: Project, recipe: Recipe, source: Source) -> dict[str, Any]:
+    """All that decides the prepared bytes besides the inputs."""
+    return {
+        "stage": "prepare",
+        "format_version": FORMAT_VERSION,
+        "recipe": json.loads(recipe.to_json()),
+        "contract": json.loads(recipe.contract.to_json()),
+        "split": project.split.model_dump(mode="json") | {"seed": project.project.seed},
+        "format": None if source.csv is None else asdict(source.csv),
+    }
+
+
+def _run(
+    project: Project,
+    recipe: Recipe,
+    source: Source,
+    key_types: pa.Schema,
+    version: Version,
+    plan: Plan,
+    executor: Executor,
+    reporter: Reporter,
+) -> Manifest:
+    by_time = project.split.by == "time"
+    buckets = bucket_count(plan.rows) if recipe.key else 0
+    policy: dict[str, Any] = {"retries": project.run.retries, "timeout_s": project.run.timeout_s}
+
+    def progress(step: str) -> Any:
+        return lambda p: reporter.progress(step, p)
+
+    if recipe.key or by_time:
+        survey = SurveyTask(recipe, source, max(buckets, 1), by_time)
+        run_step(version, plan, survey, executor, step=SURVEY, on_progress=progress("survey"), **policy)
+    if buckets:
+        shards = bucket_shards(buckets, plan.rows)
+        run_step(
+            version,
+            shards,
+            DuplicatesTask(version),
+            executor,
+            step=DUPLICATES,
+            on_progress=progress("duplicates"),
+            **policy,
+        )
+    shares = project.split.shares
+    split: HashSplit | TimeSplit = HashSplit((shares.train, shares.valid, shares.test), project.project.seed)
+    if by_time:
+        cuts = merged_times(version, plan).cuts((shares.train, shares.valid, shares.test))
+        split = TimeSplit((cuts[0], cuts[1]))
+    task = PrepareTask(
+        recipe, source, split, project.split.key or recipe.key, _schema(recipe, key_types), version, buckets
+    )
+    budget = 0 if project.data.on_bad_row == "fail" else project.data.error_budget
+    run_step(version, plan, task, executor, error_budget=budget, on_progress=progress("prepare"), **policy)
+    profile = Profile()
+    for record in records(version, plan):
+        if record.sidecar is not None:
+            profile.add(Profile.from_json(version.store.get(record.sidecar)))
+    if not sum(profile.parts.values()):
+        raise InputError(
+            "no row is left after preparation",
+            expected="at least one row that keeps the contract",
+            found=f"{plan.rows} rows in, all of them quarantined" if plan.rows else "no rows at all",
+            next_step="see why rows were quarantined in the files under quarantine/ of the destination",
+        )
+    extras = {
+        "recipe.json": recipe.to_json().encode(),
+        "contract.json": recipe.contract.to_json().encode(),
+        "profile.json": profile.to_json(),
+        "categories.json": json.dumps(fitted_categories(recipe, profile)).encode(),
+    }
+    return publish(version, plan, extra=extras, summary={"stage": "prepare"})
+
+
+def fitted_categories(recipe: Recipe, profile: Profile) -> dict[str, list[str]]:
+    """Categories of the training rows by feature, ordered by their UTF-8 bytes: a category's place is its code."""
+    return {name: sorted(profile.columns[name].categories, key=str.encode) for name in recipe.categorical}
+
+
+def _schema(recipe: Recipe, key_types: pa.Schema) -> pa.Schema:
+    fields = list(key_types)
+    if recipe.target_expression is not None:
+        text = recipe.target_expression.kind == "string" and recipe.positive is None
+        fields.append(pa.field(TARGET_COLUMN, pa.string() if text else pa.float64()))
+    fields.append(pa.field(SPLIT_COLUMN, pa.string()))
+    for name, _ in recipe.features:
+        fields.append(pa.field(name, pa.string() if name in recipe.categorical else pa.float64()))
+    return pa.schema(fields)

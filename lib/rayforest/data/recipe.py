@@ -1,0 +1,247 @@
+"""What turns raw rows into features: the part of a project that a bundle carries on.
+
+A recipe is compiled from the project file and the raw columns, travels to workers and into the bundle as JSON, and means
+the same in prepare and in score.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import polars as pl
+
+from rayforest.data.contract import ColumnContract, Contract
+from rayforest.data.kinds import Kind
+from rayforest.data.sql import Expression, category_text, parse
+from rayforest.errors import ConfigError, did_you_mean
+from rayforest.project import Project, Scalar
+
+SPLIT_COLUMN = "split"
+TARGET_COLUMN = "target"
+PARTS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Raw columns, and what is computed from them."""
+
+    contract: Contract
+    """Every raw column that anything below uses, with its checks."""
+    key: tuple[str, ...]
+    target: str | None
+    """SQL over the raw columns."""
+    positive: bool | int | float | str | None
+    """The label that counts as 1; None leaves the target as it is."""
+    time: str | None
+    features: tuple[tuple[str, str], ...]
+    """(name, SQL) in the order of the model's inputs."""
+    categorical: tuple[str, ...]
+    """Features that are categories; every feature of kind string is one."""
+    unseen: str
+    """missing, or quarantine."""
+
+    @cached_property
+    def expressions(self) -> dict[str, Expression]:
+        """Parsed features by name."""
+        kinds = self.contract.kinds
+        return {name: parse(sql, kinds, where=f"features.{name}") for name, sql in self.features}
+
+    @cached_property
+    def target_expression(self) -> Expression | None:
+        """The parsed target."""
+        return None if self.target is None else parse(self.target, self.contract.kinds, where="data.target")
+
+    @cached_property
+    def time_expression(self) -> Expression | None:
+        """The parsed time."""
+        return None if self.time is None else parse(self.time, self.contract.kinds, where="data.time")
+
+    @property
+    def feature_columns(self) -> tuple[str, ...]:
+        """Raw columns that the features use, sorted."""
+        return _sorted_union(e.columns for e in self.expressions.values())
+
+    def feature_values(self) -> list[pl.Expr]:
+        """Each feature as it is stored: float64 for a number, text for a category."""
+        return [self._feature_value(name, e).alias(name) for name, e in self.expressions.items()]
+
+    def _feature_value(self, name: str, expression: Expression) -> pl.Expr:
+        if name in self.categorical:
+            return category_text(expression.kind, expression.to_polars())
+        return expression.to_polars().cast(pl.Float64)
+
+    def target_value(self) -> pl.Expr | None:
+        """The label: float64 (1 and 0 where there is a positive label or the target is boolean), or text."""
+        expression = self.target_expression
+        if expression is None:
+            return None
+        value = expression.to_polars()
+        if self.positive is not None:
+            positive = self.positive
+            if expression.kind is Kind.STRING:
+                positive = str(positive)
+            value = value == pl.lit(positive)
+        elif expression.kind is Kind.STRING:
+            return value
+        return value.cast(pl.Float64)
+
+    def to_json(self) -> str:
+        """JSON text: features.json of a bundle without its fitted categories."""
+        return json.dumps(
+            {
+                "format_version": 1,
+                "key": self.key,
+                "target": self.target,
+                "positive": self.positive,
+                "time": self.time,
+                "features": dict(self.features),
+                "categorical": self.categorical,
+                "unseen": self.unseen,
+            },
+            indent=1,
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes, contract: Contract) -> Recipe:
+        """Read what `to_json` wrote; the contract is stored beside it."""
+        data: dict[str, Any] = json.loads(text)
+        return cls(
+            contract=contract,
+            key=tuple(data["key"]),
+            target=data["target"],
+            positive=data["positive"],
+            time=data["time"],
+            features=tuple(data["features"].items()),
+            categorical=tuple(data["categorical"]),
+            unseen=data["unseen"],
+        )
+
+
+def compile_recipe(project: Project, found: Mapping[str, Kind]) -> Recipe:
+    """The recipe that a project file states for a table.
+
+    Args:
+        project: the validated project file.
+        found: kind of each column of the raw tables.
+
+    Raises:
+        ConfigError: a column does not exist, an expression does not parse, a feature is of a kind that no model takes.
+    """
+    data = project.data
+    declared = {name: section.type for name, section in data.columns.items()}
+    for name in declared:
+        _must_exist(name, found, f"data.columns.{name}")
+    kinds: dict[str, Kind] = {**found, **declared}
+    for where, names in (
+        ("data.key", data.key),
+        ("split.key", project.split.key),
+        ("score.carry", project.score.carry),
+    ):
+        for name in names:
+            _must_exist(name, found, where)
+    target = _sql(data.target, kinds)
+    time = _sql(data.time, kinds)
+    rules = tuple(data.rules.items())
+    used: set[str] = set(declared) | set(data.key) | set(project.split.key)
+    for name, sql in rules:
+        rule = parse(sql, kinds, where=f"data.rules.{name}")
+        if rule.kind is not Kind.BOOLEAN:
+            raise ConfigError(f"data.rules.{name} is a {rule.kind}", expected="a condition, such as amount >= 0")
+        used.update(rule.columns)
+    off_limits = set(data.key)
+    for where, optional in (("data.target", target), ("data.time", time)):
+        if optional is not None:
+            expression = parse(optional, kinds, where=where)
+            used.update(expression.columns)
+            off_limits.update(expression.columns)
+            if where == "data.time" and expression.kind not in (Kind.NUMBER, Kind.TIMESTAMP):
+                raise ConfigError(f"data.time is a {expression.kind}", expected="a number or a timestamp")
+            if where == "data.target" and expression.kind is Kind.TIMESTAMP:
+                raise ConfigError("data.target is a timestamp", expected="a number, a boolean or a label")
+    features = tuple(project.features.expressions.items()) or _default_features(
+        kinds, off_limits | set(project.split.key)
+    )
+    categorical = _check_features(features, project, kinds, used)
+    columns = tuple(
+        ColumnContract.of(name, data.columns[name], required=name in data.key)
+        if name in data.columns
+        else ColumnContract(name, kinds[name], required=name in data.key)
+        for name in sorted(used)
+    )
+    return Recipe(
+        contract=Contract(columns, rules),
+        key=data.key,
+        target=target,
+        positive=data.positive,
+        time=time,
+        features=features,
+        categorical=categorical,
+        unseen=project.features.unseen,
+    )
+
+
+def _check_features(
+    features: tuple[tuple[str, str], ...], project: Project, kinds: Mapping[str, Kind], used: set[str]
+) -> tuple[str, ...]:
+    """Parse each feature, add its columns to `used`, and say which features are categories."""
+    reserved = {SPLIT_COLUMN, TARGET_COLUMN, *project.data.key}
+    names = [name for name, _ in features]
+    for name in project.features.categorical:
+        if name not in names:
+            raise ConfigError(
+                f"features.categorical names {name!r}, which is no feature", next_step=did_you_mean(name, names)
+            )
+    categorical = []
+    for name, sql in features:
+        if name in reserved:
+            raise ConfigError(
+                f"features.{name}: this name is taken by the key, the target or the split",
+                expected="another name",
+                next_step=f'for example {name}_feature = "{sql}"' if '"' not in sql else "rename the feature",
+            )
+        expression = parse(sql, kinds, where=f"features.{name}")
+        used.update(expression.columns)
+        if expression.kind is Kind.TIMESTAMP:
+            raise ConfigError(
+                f"features.{name} is a timestamp",
+                expected="a number, a boolean or a category",
+                next_step=f"use a part of it, EXTRACT(HOUR FROM ...), or a difference of two timestamps in {name}",
+            )
+        if expression.kind is Kind.STRING or name in project.features.categorical:
+            categorical.append(name)
+    return tuple(categorical)
+
+
+def _default_features(kinds: Mapping[str, Kind], off_limits: set[str]) -> tuple[tuple[str, str], ...]:
+    names = [n for n, kind in kinds.items() if n not in off_limits and kind is not Kind.TIMESTAMP]
+    if not names:
+        raise ConfigError("no column is left to be a feature", next_step="name features in [features]")
+    return tuple((name, quoted(name)) for name in names)
+
+
+def quoted(column: str) -> str:
+    """A column name as SQL."""
+    return '"' + column.replace('"', '""') + '"'
+
+
+def _sql(text: str | None, kinds: Mapping[str, Kind]) -> str | None:
+    """A column name, or SQL as it is."""
+    return quoted(text) if text is not None and text in kinds else text
+
+
+def _must_exist(name: str, found: Mapping[str, Kind], where: str) -> None:
+    if name not in found:
+        raise ConfigError(f"{where}: the data has no column {name!r}", next_step=did_you_mean(name, found))
+
+
+def _sorted_union(names: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    return tuple(sorted({name for group in names for name in group}))
+
+
+def label_matches(positive: Scalar, kind: Kind) -> bool:
+    """Whether a positive label can equal a target of this kind."""
+    return isinstance(positive, str) == (kind is Kind.STRING)

@@ -1,0 +1,79 @@
+"""How a stored value of any type becomes one of the four kinds, in prepare and in score. Text is read as CAST reads it."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from rayforest.data.kinds import Kind
+from rayforest.data.sql.text import category_text, text_to_boolean, text_to_number, text_to_timestamp
+
+
+def to_kind(value: pl.Expr, stored: pl.DataType, kind: Kind, format: str | None = None) -> pl.Expr:  # noqa: A002
+    """`value` as `kind`, null where it is missing or cannot be read as that kind.
+
+    Args:
+        value: expression of dtype `stored`.
+        stored: any Polars dtype that a raw column may have.
+        kind: what to make of it.
+        format: strptime format of timestamps in text; ISO 8601 without it.
+    """
+    if stored == pl.Null:
+        return value.cast(kind.polars)
+    if stored == pl.Categorical or isinstance(stored, pl.Enum):
+        value, stored = value.cast(pl.String), pl.String()
+    if kind is Kind.NUMBER:
+        return _number(value, stored)
+    if kind is Kind.BOOLEAN:
+        return _boolean(value, stored)
+    if kind is Kind.TIMESTAMP:
+        return _timestamp(value, stored, format)
+    return _string(value, stored)
+
+
+def _number(value: pl.Expr, stored: pl.DataType) -> pl.Expr:
+    if stored == pl.String:
+        value = text_to_number(value)
+    elif stored.is_numeric() or stored == pl.Boolean:
+        value = value.cast(pl.Float64)
+    else:
+        return _unreadable(value, Kind.NUMBER)
+    return value.fill_nan(None)
+
+
+def _boolean(value: pl.Expr, stored: pl.DataType) -> pl.Expr:
+    if stored == pl.Boolean:
+        return value
+    if stored.is_numeric():
+        return pl.when(value == 1).then(pl.lit(value=True)).when(value == 0).then(pl.lit(value=False))
+    if stored == pl.String:
+        return text_to_boolean(value)
+    return _unreadable(value, Kind.BOOLEAN)
+
+
+def _timestamp(value: pl.Expr, stored: pl.DataType, format: str | None) -> pl.Expr:  # noqa: A002
+    if isinstance(stored, pl.Datetime):
+        if stored.time_zone is not None:
+            value = value.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        return value.dt.cast_time_unit("us")
+    if stored == pl.Date:
+        return value.cast(pl.Datetime("us"))
+    if format is not None and (stored == pl.String or stored.is_integer()):  # 20260131 with "%Y%m%d"
+        text = value.cast(pl.String).str.strip_chars()
+        return text.str.to_datetime(format, time_unit="us", strict=False, exact=True)
+    if stored == pl.String:
+        return text_to_timestamp(value)
+    return _unreadable(value, Kind.TIMESTAMP)
+
+
+def _unreadable(value: pl.Expr, kind: Kind) -> pl.Expr:
+    """Null for every row: this dtype never holds that kind."""
+    null = pl.lit(None, dtype=kind.polars)
+    return pl.when(value.is_null()).then(null).otherwise(null)
+
+
+def _string(value: pl.Expr, stored: pl.DataType) -> pl.Expr:
+    if stored.is_float() or stored == pl.Boolean:
+        kind = Kind.BOOLEAN if stored == pl.Boolean else Kind.NUMBER
+        return category_text(kind, value.cast(kind.polars).fill_nan(None) if kind is Kind.NUMBER else value)
+    text = value.cast(pl.String)
+    return pl.when(text != "").then(text)

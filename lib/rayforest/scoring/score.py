@@ -1,0 +1,196 @@
+"""score: a bundle and raw tables to scored Parquet, every row exactly once.
+
+A shard is one task: read, check, compute, write. Its file holds the key and carried columns as they came, then what the
+model says; rows that fail the contract go to quarantine.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+
+import polars as pl
+import pyarrow as pa
+
+from rayforest.data.contract import Contract
+from rayforest.data.inputs import claim_inputs, score_source
+from rayforest.data.kinds import Kind
+from rayforest.data.prepare import stored_column
+from rayforest.data.raw import Source
+from rayforest.data.recipe import Recipe
+from rayforest.data.source import columns, list_files, read, stored_schema
+from rayforest.engine.attempt import Attempt
+from rayforest.engine.executors import Executor
+from rayforest.engine.publish import clean, publish
+from rayforest.engine.run import records, run_step
+from rayforest.engine.shards import Shard
+from rayforest.errors import ConfigError, InputError, did_you_mean
+from rayforest.project import Project
+from rayforest.report import Reporter, Silent, StageResult
+from rayforest.scoring.bundle import load_bundle
+from rayforest.scoring.running_metrics import RunningMetrics
+from rayforest.scoring.scorer import score_schema, scorer_of
+
+FORMAT_VERSION = 1
+"""Of scored files. A change here changes every plan key."""
+
+
+@dataclass(frozen=True)
+class ScoreTask:
+    """A shard of raw rows to scored rows, quarantined rows and metric sums."""
+
+    bundle: str
+    digest: str
+    source: Source
+    contract: Contract
+    passed_on: tuple[str, ...]
+    """Key and carried columns."""
+    with_target: bool
+    """Whether the source holds the target, so that metrics can be computed."""
+    schema: pa.Schema
+
+    def __call__(self, shard: Shard, attempt: Attempt) -> None:
+        """Score one shard."""
+        scorer = scorer_of(self.bundle, self.digest)
+        problem, recipe = scorer.bundle.problem, scorer.bundle.recipe
+        metrics = RunningMetrics()
+        names = sorted({*self.contract.kinds, *self.passed_on, *(self._target_columns(recipe))})
+        for piece in shard.slices:
+            for batch in read(piece, self.source, names):
+                attempt.count_in(len(batch.rows) + len(batch.broken))
+                _, features, verdicts = scorer.judge(self.contract, batch)
+                passed_on = [stored_column(batch, n, self.schema.field(n).type, verdicts) for n in self.passed_on]
+                if verdicts.failed.any() or batch.broken:
+                    attempt.quarantine(verdicts.quarantine(batch))
+                keep = pl.Series(~verdicts.failed)
+                features = features.filter(keep)
+                if not features.height:
+                    continue
+                scores = scorer.score(features)
+                stored = [s.filter(keep).to_arrow(compat_level=pl.CompatLevel.oldest()) for s in passed_on]
+                arrays = [*stored, *scores.columns.values()]
+                attempt.write(
+                    pa.Table.from_arrays(
+                        [a.cast(f.type) for a, f in zip(arrays, self.schema, strict=True)], schema=self.schema
+                    )
+                )
+                if self.with_target:
+                    labels = problem.encode(_targets(recipe, batch.table).filter(keep))
+                    metrics.update(problem, scores.predictions, labels)
+        if self.with_target:
+            attempt.sidecar(metrics.to_json())
+
+    def _target_columns(self, recipe: Recipe) -> tuple[str, ...]:
+        expression = recipe.target_expression
+        return expression.columns if self.with_target and expression is not None else ()
+
+
+def _targets(recipe: Recipe, table: pa.Table) -> pl.Series:
+    """The target of each row, null where it cannot be computed: score does not judge it."""
+    from rayforest.data.contract import check_rows
+
+    expression, value = recipe.target_expression, recipe.target_value()
+    assert expression is not None and value is not None  # noqa: S101, PT018  only called where there is a target
+    contract = recipe.contract.only(expression.columns)
+    typed, _ = check_rows(Contract(contract.columns), table)
+    return typed.select(value.alias("target")).to_series()
+
+
+def score(
+    project: Project, *, replace: bool = False, executor: Executor, reporter: Reporter | None = None
+) -> StageResult:
+    """Score `score.source` with ROOT/bundle into ROOT/scored or `score.destination`.
+
+    Raises:
+        InputError: there is no bundle, or an input is missing or unreadable.
+        ConfigError: the source lacks a column that the bundle needs.
+        RefusedError: the destination holds the scores of other inputs, another bundle or other settings.
+        UnfinishedError: shards failed, or the error budget is exceeded.
+    """
+    began, reporter = time.monotonic(), reporter or Silent()
+    bundle = load_bundle(project.stage("bundle"))
+    source = score_source(project)
+    files = list(list_files(source))
+    recipe = bundle.recipe
+    found = columns(files[0], source)
+    passed_on = tuple(dict.fromkeys((*recipe.key, *project.score.carry)))
+    contract = _contract(recipe, passed_on, found, files[0].path)
+    expression = recipe.target_expression
+    with_target = expression is not None and set(expression.columns) <= set(found)
+    schema = pa.schema([*stored_schema(files[0], passed_on), *score_schema(bundle)])
+    if len(set(schema.names)) < len(schema.names):
+        raise ConfigError(
+            "a key or carried column has the name of an output column",
+            expected="columns other than " + ", ".join(f.name for f in score_schema(bundle)),
+            next_step="leave it out of score.carry",
+        )
+    destination = project.stage("scored")
+    claimed = claim_inputs(
+        destination,
+        source,
+        {
+            "stage": "score",
+            "format_version": FORMAT_VERSION,
+            "bundle": bundle.digest,
+            "passed_on": list(passed_on),
+            "schema": [f"{f.name}: {f.type}" for f in schema],
+            "format": None if source.csv is None else asdict(source.csv),
+        },
+        shard_rows=project.run.shard_rows,
+        replace=replace,
+        executor=executor,
+        files=files,
+    )
+    version, plan = claimed.version, claimed.plan
+    manifest = version.manifest()
+    resumed = manifest is not None
+    if manifest is None:
+        reporter.say(f"score: {plan.rows:,} rows in {plan.shards:,} shards, engine onnxruntime")
+        task = ScoreTask(bundle.location, bundle.digest, source, contract, passed_on, with_target, schema)
+        budget = 0 if project.data.on_bad_row == "fail" else project.data.error_budget
+        run_step(
+            version,
+            plan,
+            task,
+            executor,
+            retries=project.run.retries,
+            timeout_s=project.run.timeout_s,
+            error_budget=budget,
+            on_progress=lambda p: reporter.progress("score", p),
+        )
+        metrics = RunningMetrics()
+        for record in records(version, plan):
+            if record.sidecar is not None:
+                metrics.merge(RunningMetrics.from_json(version.store.get(record.sidecar)))
+        extra = {"metrics.json": json.dumps(metrics.metrics(bundle.problem)).encode()} if metrics.rows else {}
+        manifest = publish(version, plan, extra=extra, summary={"stage": "score", "bundle": bundle.digest})
+        clean(version)
+    else:
+        version.make_current()
+    return StageResult(
+        command="score",
+        destination=destination,
+        seconds=time.monotonic() - began,
+        rows_in=manifest.rows_in,
+        rows_out=manifest.rows_out,
+        rows_quarantined=manifest.rows_quarantined,
+        shards=manifest.shards,
+        resumed=resumed,
+        metrics=json.loads(manifest.extra("metrics.json")) if "metrics.json" in manifest.extras else {},
+        reasons=manifest.reasons,
+        details={"engine": "onnxruntime"},
+    )
+
+
+def _contract(recipe: Recipe, passed_on: tuple[str, ...], found: dict[str, Kind], file: str) -> Contract:
+    """The part of the contract that score needs; the key must be there in every row."""
+    needed = tuple(dict.fromkeys((*recipe.feature_columns, *passed_on)))
+    for name in needed:
+        if name not in found:
+            raise InputError(
+                f"{file} has no column {name!r}, which the bundle needs",
+                expected=", ".join(needed),
+                next_step=did_you_mean(name, found),
+            )
+    return recipe.contract.only(needed, required=recipe.key)

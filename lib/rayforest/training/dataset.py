@@ -1,0 +1,185 @@
+"""Prepared shards as the model's inputs: one shard in memory at a time, binned once.
+
+LightGBM reads the shards through its Sequence interface: first a sample of rows, from which it makes its bins, then all
+rows in blocks that go straight into the bins. So the float matrix of the whole table never exists.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rayforest.data.contract import Contract
+from rayforest.data.profile import Profile
+from rayforest.data.recipe import SPLIT_COLUMN, TARGET_COLUMN, Recipe
+from rayforest.engine.manifest import Manifest
+from rayforest.engine.publish import read_manifest
+from rayforest.engine.store import open_store
+from rayforest.training.problem import Problem
+
+Matrix = npt.NDArray[np.float64]
+
+
+def encode_features(frame: pl.DataFrame, features: Sequence[str], categories: dict[str, list[str]]) -> Matrix:
+    """Features as the model's inputs: numbers as they are, categories as codes, missing and unseen as NaN.
+
+    Returns:
+        float64, shape [rows, features], in row order.
+    """
+    matrix = np.empty((frame.height, len(features)), np.float64)
+    for column, name in enumerate(features):
+        values = frame[name]
+        if name in categories:
+            values = category_codes(values, categories[name])
+        matrix[:, column] = values.fill_null(np.nan).to_numpy()
+    return matrix
+
+
+def category_codes(values: pl.Series, categories: list[str]) -> pl.Series:
+    """Codes of texts as Float64: the place in `categories`, null for missing and unseen ones."""
+    levels = pl.DataFrame(
+        {"level": pl.Series(categories, dtype=pl.String), "code": np.arange(len(categories), dtype=np.float64)}
+    )
+    joined = pl.DataFrame({"level": values}).join(levels, on="level", how="left", maintain_order="left")
+    return joined["code"]
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A published version of ROOT/prepared."""
+
+    destination: str
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Of the version that was current when this was first asked."""
+        return read_manifest(open_store(self.destination))
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """How the features came about."""
+        contract = Contract.from_json(self.manifest.extra("contract.json"))
+        return Recipe.from_json(self.manifest.extra("recipe.json"), contract)
+
+    @cached_property
+    def profile(self) -> Profile:
+        """What the training rows look like."""
+        return Profile.from_json(self.manifest.extra("profile.json"))
+
+    @cached_property
+    def categories(self) -> dict[str, list[str]]:
+        """Fitted categories by feature, in code order."""
+        table: dict[str, list[str]] = json.loads(self.manifest.extra("categories.json"))
+        return table
+
+    @property
+    def feature_names(self) -> list[str]:
+        """In the order of the model's inputs."""
+        return [name for name, _ in self.recipe.features]
+
+    def frames(self, part: str) -> Iterator[pl.DataFrame]:
+        """Rows of one part, shard by shard, in input order: features and target."""
+        wanted = [SPLIT_COLUMN, *self.feature_names, *([TARGET_COLUMN] if self.recipe.target is not None else [])]
+        for path in self.manifest.data_paths():
+            with self.manifest.store.open_read(path) as file:
+                table = pq.read_table(file, columns=wanted)
+            frame = pl.from_arrow(table)
+            assert isinstance(frame, pl.DataFrame)  # noqa: S101  a Table always becomes a frame
+            yield frame.filter(pl.col(SPLIT_COLUMN) == part)
+
+    def matrices(self, part: str, problem: Problem) -> Iterator[tuple[Matrix, npt.NDArray[np.float64]]]:
+        """Model inputs and encoded labels of one part, shard by shard; rows with an unknown label are left out."""
+        for frame in self.frames(part):
+            labels = problem.encode(frame[TARGET_COLUMN])
+            known = ~np.isnan(labels)
+            yield encode_features(frame, self.feature_names, self.categories)[known], labels[known]
+
+
+class _Rows(lgb.Sequence):
+    """Rows [begin, end) of the blocks of one part, for LightGBM."""
+
+    batch_size = 65_536
+
+    def __init__(self, blocks: _Blocks, block: int) -> None:
+        self.blocks, self.block = blocks, block
+
+    def __getitem__(self, index: int | slice | list[int]) -> Matrix:
+        return self.blocks.load(self.block)[index]
+
+    def __len__(self) -> int:
+        return self.blocks.rows[self.block]
+
+
+class _Blocks:
+    """The shards of one part: their labels, and one matrix at a time."""
+
+    def __init__(self, data: PreparedData, part: str, problem: Problem) -> None:
+        self.data, self.part, self.problem = data, part, problem
+        self.paths = list(data.manifest.data_paths())
+        self.rows: list[int] = []
+        labels: list[npt.NDArray[np.float64]] = []
+        self._loaded: tuple[int, Matrix] | None = None
+        for path in self.paths:
+            with data.manifest.store.open_read(path) as file:
+                table = pq.read_table(file, columns=[SPLIT_COLUMN, TARGET_COLUMN])
+            encoded = problem.encode(_part(table, part)[TARGET_COLUMN])
+            labels.append(encoded[~np.isnan(encoded)])
+            self.rows.append(len(labels[-1]))
+        self.labels = np.concatenate(labels) if labels else np.empty(0)
+
+    def load(self, block: int) -> Matrix:
+        if self._loaded is None or self._loaded[0] != block:
+            with self.data.manifest.store.open_read(self.paths[block]) as file:
+                table = pq.read_table(file, columns=[SPLIT_COLUMN, TARGET_COLUMN, *self.data.feature_names])
+            frame = _part(table, self.part)
+            known = ~np.isnan(self.problem.encode(frame[TARGET_COLUMN]))
+            self._loaded = block, encode_features(frame, self.data.feature_names, self.data.categories)[known]
+        return self._loaded[1]
+
+
+def _part(table: pa.Table, part: str) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101  a Table always becomes a frame
+    return frame.filter(pl.col(SPLIT_COLUMN) == part)
+
+
+def binned(data: PreparedData, problem: Problem, params: dict[str, Any]) -> tuple[lgb.Dataset, lgb.Dataset]:
+    """The train and valid parts as constructed LightGBM datasets that share their bins.
+
+    Args:
+        data: prepared shards with a target.
+        problem: how labels are encoded.
+        params: LightGBM parameters that shape the bins; they cannot vary between trials on the same dataset.
+    """
+    categorical = [i for i, name in enumerate(data.feature_names) if name in data.categories]
+    train, valid = None, None
+    for part in ("train", "valid"):
+        blocks = _Blocks(data, part, problem)
+        rows: list[lgb.Sequence] = [_Rows(blocks, i) for i, n in enumerate(blocks.rows) if n]
+        dataset = lgb.Dataset(
+            rows,
+            label=blocks.labels,
+            feature_name=_model_names(data.feature_names),
+            categorical_feature=categorical,
+            params=params,
+            reference=train,
+            free_raw_data=True,
+        ).construct()
+        train, valid = train or dataset, dataset
+    assert train is not None and valid is not None  # noqa: S101, PT018  the loop ran twice
+    return train, valid
+
+
+def _model_names(features: list[str]) -> list[str]:
+    """LightGBM refuses JSON's special characters in names, so the model's inputs are numbered."""
+    return [f"f{i}" for i in range(len(features))]

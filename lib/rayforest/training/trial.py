@@ -1,0 +1,119 @@
+"""One trial: parameters to a trained booster and its score on the validation part."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import lightgbm as lgb
+
+from rayforest.training.dataset import PreparedData, binned
+from rayforest.training.problem import Problem
+
+MAX_ROUNDS = 2_000
+STOPPING_ROUNDS = 50
+"""Boosting stops after this many rounds without a better validation score."""
+
+SHARED_PARAMS: dict[str, Any] = {
+    "feature_pre_filter": False,  # min_data_in_leaf varies between trials on one dataset
+    "force_col_wise": True,  # row-wise histograms add in another order
+    "deterministic": True,
+    "verbosity": -1,
+}
+"""Parameters of every trial: the same trees on every machine, whatever its threads."""
+
+_OBJECTIVES = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}
+_METRICS = {
+    ("binary", "auc"): "auc",
+    ("binary", "average_precision"): "average_precision",
+    ("binary", "log_loss"): "binary_logloss",
+    ("binary", "accuracy"): "binary_error",
+    ("multiclass", "auc"): "auc_mu",
+    ("multiclass", "log_loss"): "multi_logloss",
+    ("multiclass", "accuracy"): "multi_error",
+    ("regression", "rmse"): "rmse",
+    ("regression", "mae"): "l1",
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a worker needs to run a trial on a training set that it holds."""
+
+    number: int
+    params: dict[str, Any]
+    threads: int
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What came of it."""
+
+    number: int
+    score: float
+    """The project's metric on the validation part."""
+    rounds: int
+    """Boosting rounds up to the best score."""
+    seconds: float
+    model: str
+    """LightGBM model text, cut after the best round."""
+
+
+class TrainingSet:
+    """Binned train and valid parts; built once a process, shared by its concurrent trials."""
+
+    def __init__(self, destination: str, problem: Problem, seed: int, fixed: dict[str, Any]) -> None:
+        lgb.register_logger(_Quiet())
+        self.problem = problem
+        self.base = SHARED_PARAMS | {"seed": seed} | fixed
+        self.train, self.valid = binned(PreparedData(destination), problem, dict(self.base))
+
+    def run(self, trial: Trial) -> TrialResult:
+        """Train with early stopping."""
+        began = time.monotonic()
+        problem = self.problem
+        metric = _METRICS[problem.kind, problem.metric]
+        params = (
+            self.base
+            | {
+                "objective": _OBJECTIVES[problem.kind],
+                "metric": metric,
+                "num_threads": trial.threads,
+            }
+            | trial.params
+        )
+        if problem.kind == "multiclass":
+            params["num_class"] = len(problem.labels)
+        rounds = int(params.pop("num_iterations", MAX_ROUNDS))
+        booster = lgb.train(
+            params,
+            self.train,
+            rounds,
+            valid_sets=[self.valid],
+            valid_names=["valid"],
+            callbacks=[lgb.early_stopping(STOPPING_ROUNDS, verbose=False)],
+        )
+        score = float(booster.best_score["valid"][metric])
+        if problem.metric == "accuracy":
+            score = 1 - score
+        text = booster.model_to_string(num_iteration=booster.best_iteration)
+        return TrialResult(
+            trial.number, score, booster.best_iteration, time.monotonic() - began, _without_threads(text)
+        )
+
+
+def _without_threads(model: str) -> str:
+    """The model text without the number of threads, the one thing in it that differs between machines."""
+    return re.sub(r"^\[num_threads: \d+\]$", "[num_threads: 0]", model, flags=re.MULTILINE)
+
+
+class _Quiet:
+    """LightGBM's messages go nowhere; what matters reaches the user as an error or a metric."""
+
+    def info(self, message: str) -> None:
+        """Nothing."""
+
+    def warning(self, message: str) -> None:
+        """Nothing."""

@@ -1,0 +1,138 @@
+"""tune: prepared shards to the best LightGBM model, evaluated on rows that the search never saw."""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import partial
+from typing import Any
+
+import lightgbm as lgb
+
+from rayforest.engine.commit import Destination, plan_key
+from rayforest.engine.executors import Executor
+from rayforest.engine.manifest import Manifest
+from rayforest.engine.publish import publish, read_manifest
+from rayforest.engine.store import open_store
+from rayforest.project import Project
+from rayforest.report import Reporter, Silent, StageResult
+from rayforest.training.dataset import PreparedData
+from rayforest.training.evaluate import baseline, evaluate, gather
+from rayforest.training.problem import Problem, find_problem
+from rayforest.training.search import Search, TrialRecord, best_of, search
+from rayforest.training.space import search_space
+from rayforest.training.trial import TrainingSet
+
+FORMAT_VERSION = 1
+"""Of the tuned model's files."""
+
+DEFAULT_WIDTH = 2
+"""Trials at the same time where the project does not say: a fixed number, so that the search is the same everywhere."""
+
+
+def tune(
+    project: Project, *, replace: bool = False, executor: Executor, reporter: Reporter | None = None
+) -> StageResult:
+    """Search hyperparameters on ROOT/prepared and keep the best model in ROOT/tuned.
+
+    Raises:
+        ConfigError: there is no target, or metric and space do not fit it.
+        InputError: nothing is prepared, or there is nothing to learn.
+        RefusedError: the destination holds another search.
+    """
+    began, reporter = time.monotonic(), reporter or Silent()
+    data = PreparedData(project.stage("prepared"))
+    problem = find_problem(data.recipe, data.profile, project.tune.metric)
+    distributions, fixed, shared = search_space(project.tune.space, categories=bool(data.categories))
+    width = project.tune.workers or DEFAULT_WIDTH
+    settings = Search(
+        distributions=distributions,
+        fixed=fixed,
+        trials=project.tune.trials,
+        budget_s=project.tune.budget_s,
+        width=width,
+        seed=project.project.seed,
+        higher_is_better=problem.higher_is_better,
+    )
+    destination = project.stage("tuned")
+    ingredients: dict[str, Any] = {
+        "stage": "tune",
+        "format_version": FORMAT_VERSION,
+        "problem": json.loads(problem.to_json()),
+        "tune": project.tune.model_dump(mode="json", exclude={"workers"}) | {"width": width},
+        "seed": project.project.seed,
+    }
+    inputs = [("prepared", data.manifest.key)]
+    version = Destination(open_store(destination)).claim(
+        plan_key(ingredients, inputs), ingredients, inputs=inputs, replace=replace
+    )
+    manifest = version.manifest()
+    resumed = manifest is not None
+    if manifest is None:
+        reporter.say(
+            f"tune: {problem.kind} target, {problem.metric}, {len(data.feature_names)} features "
+            f"({len(data.categories)} categorical), {data.profile.parts['train']:,} training rows"
+        )
+
+        def tell(record: TrialRecord) -> None:
+            reporter.say(
+                f"tune: trial {record.number + 1}/{settings.trials}: {problem.metric} {record.score:.5f} "
+                f"after {record.rounds} rounds, {record.seconds:.1f} s"
+            )
+
+        state = partial(TrainingSet, data.destination, problem, project.project.seed, shared)
+        trials = search(settings, version, executor, state, tell)
+        best = best_of(trials, higher_is_better=problem.higher_is_better)
+        metrics = _test_metrics(data, problem, best)
+        extras = {
+            "booster.txt": best.model.encode(),
+            "metrics.json": json.dumps(
+                {
+                    "problem": json.loads(problem.to_json()),
+                    "test": metrics,
+                    "valid": {problem.metric: best.score},
+                    "best_trial": best.number,
+                    "params": best.params,
+                    "rounds": best.rounds,
+                    "trials": len(trials),
+                },
+                indent=1,
+            ).encode(),
+        }
+        manifest = publish(version, None, extra=extras, summary={"stage": "tune", "prepared": data.manifest.key})
+    else:
+        version.make_current()
+    found = json.loads(manifest.extra("metrics.json"))
+    return StageResult(
+        command="tune",
+        destination=destination,
+        seconds=time.monotonic() - began,
+        resumed=resumed,
+        metrics=found["test"],
+        details={
+            "trials": found["trials"],
+            "best": {
+                "trial": found["best_trial"],
+                "params": found["params"],
+                "rounds": found["rounds"],
+                problem.metric: found["valid"][problem.metric],
+            },
+        },
+    )
+
+
+def _test_metrics(data: PreparedData, problem: Problem, best: TrialRecord) -> dict[str, float]:
+    """On the test part, or on the validation part where the split leaves no test rows."""
+    booster = lgb.Booster(model_str=best.model)
+    part = "test" if data.profile.parts.get("test") else "valid"
+    predictions, labels = gather((booster.predict(x), y) for x, y in data.matrices(part, problem) if len(y))
+    _, training = gather((y, y) for _, y in data.matrices("train", problem))
+    return evaluate(problem, predictions, labels) | baseline(problem, training, labels)
+
+
+def tuned_model(project: Project) -> tuple[Manifest, lgb.Booster, Problem]:
+    """What tune left: its manifest, the booster, and the problem that it solves."""
+    manifest = read_manifest(open_store(project.stage("tuned")))
+    found = json.loads(manifest.extra("metrics.json"))
+    booster = lgb.Booster(model_str=manifest.extra("booster.txt").decode())
+    return manifest, booster, Problem.from_dict(found["problem"])
