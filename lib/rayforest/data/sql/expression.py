@@ -53,7 +53,8 @@ class Op(StrEnum):
     SQRT = "SQRT"
     """Correctly rounded; null for negative numbers."""
     POWER = "POWER"
-    """C's pow, but null where it gives NaN, and for any null argument. POWER(0, -1) is infinite, as in IEEE 754."""
+    """C's pow, but null where it gives NaN, and for any null argument. POWER(0, -1) is infinite, as in IEEE 754.
+    Constant exponents from 1 to 9 are lowered to multiplications, 0.5 to SQRT."""
 
     # Any number of arguments of one ordered kind: nulls are ignored, ties give the last one.
     LEAST = "LEAST"
@@ -110,7 +111,7 @@ class Op(StrEnum):
     """[side, characters] side is "both", "leading" or "trailing"."""
     REPLACE = "REPLACE"
     """[old, new]"""
-    SUBSTRING = "SUBSTRING"
+    SUBSTRING = "SUBSTRING or LEFT"
     """[start, length] start counts characters from 1; a length of -1 means up to the end."""
     RIGHT = "RIGHT"
     """[length]"""

@@ -110,8 +110,21 @@ def _log(scope: Scope, node: SqlNode) -> Node:
 
 def _power(scope: Scope, node: SqlNode) -> Node:
     base, exponent = scope.number(node.this, "POWER"), scope.number(node.expression, "POWER")
-    # SQRT is correctly rounded everywhere; pow(x, 0.5) is not.
-    return call(Op.SQRT, base) if exponent == constant(0.5) else call(Op.POWER, base, exponent)
+    # Multiplication and SQRT are correctly rounded everywhere; pow is not, and Polars has its own for these exponents.
+    constant_exponent = exponent.value if isinstance(exponent, Literal) else None
+    if constant_exponent == 0.5:
+        return call(Op.SQRT, base)
+    if isinstance(constant_exponent, float) and constant_exponent in range(1, 10):
+        return _whole_power(base, int(constant_exponent))
+    return call(Op.POWER, base, exponent)
+
+
+def _whole_power(base: Node, exponent: int) -> Node:
+    if exponent == 1:
+        return base
+    half = _whole_power(base, exponent // 2)
+    square = call(Op.MUL, half, half)
+    return call(Op.MUL, square, base) if exponent % 2 else square
 
 
 _BINARY = frozenset({"this", "expression"})

@@ -57,6 +57,8 @@ def _leaf(node: Column | Literal) -> pl.Expr:
 def _call(node: Call, args: list[pl.Expr]) -> pl.Expr:
     if node.op is Op.CAST:
         return _CASTS[node.args[0].kind, node.kind](args[0])
+    if node.op is Op.DIV and _is_constant(node.args[1]):
+        return _quotient(args[0], _without_zero(args[1])).replace(math.nan, None)
     value = _FORMULAS[node.op](*args, *node.options)
     if _may_be_nan(node):
         return value.replace(math.nan, None)
@@ -64,29 +66,42 @@ def _call(node: Call, args: list[pl.Expr]) -> pl.Expr:
 
 
 _MAY_BE_EMPTY = (Op.TRIM, Op.REPLACE, Op.SUBSTRING, Op.RIGHT, Op.CONCAT)
-_MAY_BE_NAN = (Op.ADD, Op.SUB, Op.MUL, Op.DIV, Op.LN, Op.SQRT, Op.POWER)
+_MAY_BE_NAN = (Op.ADD, Op.SUB, Op.MUL, Op.DIV, Op.MOD, Op.LN, Op.SQRT, Op.POWER, Op.SECONDS_BETWEEN)
 
 
 def _may_be_nan(node: Call) -> bool:
     """Whether the operation can give NaN for arguments that are not; saves a pass over the column where it cannot."""
     constants = [arg.value for arg in node.args if isinstance(arg, Literal)]
     tame = any(isinstance(value, float) and math.isfinite(value) and value != 0 for value in constants)
-    return node.op in _MAY_BE_NAN and not (tame and node.op is not Op.POWER)
+    return node.op in _MAY_BE_NAN and not (tame and node.op in (Op.ADD, Op.SUB, Op.MUL, Op.DIV))
+
+
+def _is_constant(node: Node) -> bool:
+    return not any(isinstance(part, Column) for part in distinct_nodes(node))
 
 
 def _without_zero(value: pl.Expr) -> pl.Expr:
     return value.replace(0.0, None)
 
 
+def _quotient(dividend: pl.Expr, divisor: pl.Expr) -> pl.Expr:
+    # Polars divides by a constant by multiplying with its reciprocal, which is off by an ulp in a third of the rows.
+    return _by_numpy(np.divide, dividend, divisor)
+
+
 def _mod(dividend: pl.Expr, divisor: pl.Expr) -> pl.Expr:
     # Polars' own % takes the sign of the divisor and is inexact for large quotients.
-    return pl.map_batches([dividend, divisor], _fmod, return_dtype=pl.Float64, is_elementwise=True)
+    return _by_numpy(np.fmod, dividend, divisor)
 
 
-def _fmod(columns: Sequence[pl.Series]) -> pl.Series:
-    dividend, divisor = (column.to_numpy() for column in columns)
-    with np.errstate(invalid="ignore"):
-        return pl.Series(np.fmod(dividend, divisor), dtype=pl.Float64, nan_to_null=True)
+def _by_numpy(function: np.ufunc, *args: pl.Expr) -> pl.Expr:
+    """Numbers to a number by numpy, NaN for null."""
+
+    def apply(columns: Sequence[pl.Series]) -> pl.Series:
+        with np.errstate(all="ignore"):
+            return pl.Series(function(*(column.fill_null(math.nan).to_numpy() for column in columns)), dtype=pl.Float64)
+
+    return pl.map_batches(list(args), apply, return_dtype=pl.Float64, is_elementwise=True)
 
 
 def _in(value: pl.Expr, *members: float | str) -> pl.Expr:
@@ -126,6 +141,10 @@ def _extract(value: pl.Expr, part: str) -> pl.Expr:
     number: pl.Expr = getattr(value.dt, _PARTS.get(part, part))()
     number = number.cast(pl.Float64)  # Polars' own Int8 would overflow in hour * 60
     return number.replace(7.0, 0.0) if part == "dow" else number
+
+
+def _seconds_between(end: pl.Expr, start: pl.Expr) -> pl.Expr:
+    return _quotient((end.to_physical() - start.to_physical()).cast(pl.Float64), pl.lit(1e6))
 
 
 def _add_micros(value: pl.Expr, micros: pl.Expr) -> pl.Expr:
@@ -177,7 +196,7 @@ _FORMULAS: dict[Op, Callable[..., pl.Expr]] = {
     Op.EXTRACT: _extract,
     Op.DATE_TRUNC: lambda value, unit: value.dt.truncate(_SPANS[unit]),
     Op.TICKS: lambda value, micros: (value.to_physical() // micros).cast(pl.Float64),
-    Op.SECONDS_BETWEEN: lambda end, start: (end.to_physical() - start.to_physical()).cast(pl.Float64) / 1e6,
+    Op.SECONDS_BETWEEN: _seconds_between,
     Op.ADD_MICROS: _add_micros,
     Op.ADD_MONTHS: lambda value, months: text.in_calendar(value.dt.offset_by(f"{months}mo").to_physical()),
     Op.MAKE_DATE: _make_date,
