@@ -149,6 +149,15 @@ def start_head(*, cpus: int | None = None, dashboard_port: int | None = None, cw
     return head
 
 
+def client_settings(token: Path | None) -> dict[str, str]:
+    """Environment of a safe client of Ray: see `present_token`."""
+    if token is not None:
+        return {**SAFE_SETTINGS, "RAY_AUTH_TOKEN_PATH": str(token), _THIS_MACHINE_ONLY: "0"}
+    if "RAY_AUTH_MODE" in os.environ or not _has_token():
+        return {name: value for name, value in SAFE_SETTINGS.items() if name != "RAY_AUTH_MODE"}
+    return dict(SAFE_SETTINGS)
+
+
 @contextmanager
 def present_token(token: Path | None) -> Iterator[None]:
     """Make this process a safe client of Ray, and put its environment back at the end.
@@ -160,11 +169,7 @@ def present_token(token: Path | None) -> Iterator[None]:
             None for another cluster, for which Ray's own rules find the token: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH,
             ~/.ray/auth_token. Where there is none, the mode is left as it is.
     """
-    settings = dict(SAFE_SETTINGS)
-    if token is not None:
-        settings |= {"RAY_AUTH_TOKEN_PATH": str(token), _THIS_MACHINE_ONLY: "0"}
-    elif "RAY_AUTH_MODE" in os.environ or not _has_token():
-        del settings["RAY_AUTH_MODE"]
+    settings = client_settings(token)
     names = {*settings, "RAY_AUTH_TOKEN"}
     before = {name: os.environ[name] for name in names if name in os.environ}
     if token is not None:

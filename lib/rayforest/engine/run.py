@@ -21,28 +21,12 @@ import pyarrow as pa
 from rayforest.engine.attempt import Attempt, StoppedError
 from rayforest.engine.commit import Version
 from rayforest.engine.executors import Executor, OverdueError, WorkerLostError, cancelled
-from rayforest.engine.manifest import Manifest
 from rayforest.engine.plan import Plan
 from rayforest.engine.progress import Progress
-from rayforest.engine.publish import clean, publish, read_manifest
 from rayforest.engine.record import Record, read_record, read_records, schema_path, step_folder
 from rayforest.engine.shards import Shard
 from rayforest.engine.store import Store, settle
 from rayforest.errors import ConfigError, InputError, InterruptedRunError, RayforestError, RefusedError, UnfinishedError
-
-__all__ = [
-    "Attempt",
-    "Manifest",
-    "Progress",
-    "Record",
-    "StepTotals",
-    "Task",
-    "clean",
-    "publish",
-    "read_manifest",
-    "records",
-    "run_step",
-]
 
 _HOPELESS_SHARDS = 100
 """A run in which this many shards fail before any has ever finished is ended: nothing works."""

@@ -329,11 +329,9 @@ def prove_create_if_absent(store: Store) -> None:
         ConfigError: the store overwrites, or cannot be written.
     """
     path = f"probes/{secrets.token_hex(8)}"
-    mine, other = b"first", b"second"
     try:
-        created = settle(store, path, mine) == mine
-        again = store.create(path, other)
-        content = store.get(path)
+        first = settle(store, path, b"first")
+        second = settle(store, path, b"second")
     except OSError as error:
         raise ConfigError(
             f"The destination {store.uri} cannot be written",
@@ -343,7 +341,7 @@ def prove_create_if_absent(store: Store) -> None:
     finally:
         with contextlib.suppress(OSError):
             store.delete([path])
-    if not created or again or content != mine:
+    if (first, second) != (b"first", b"first"):
         raise ConfigError(
             f"The destination {store.uri} cannot create a file only if it is absent",
             expected="a second create of the same name to be refused: every row exactly once stands on it",
