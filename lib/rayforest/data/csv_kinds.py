@@ -29,7 +29,7 @@ def infer_kind(texts: pl.Series) -> Kind:
     return Kind.BOOLEAN if words.is_in(_BOOLEAN_WORDS).all() else Kind.STRING
 
 
-def readable_as(texts: pl.Series, kind: Kind) -> pl.Series:
-    """[texts] true where the text reads as a value of the kind."""
+def readable_as(texts: pl.Series, kind: Kind, form: str | None = None) -> pl.Series:
+    """[texts] true where the text reads as a value of the kind; `form` is a strptime format of timestamps."""
     column = texts.alias("text").to_frame()
-    return column.select(to_kind(pl.col("text"), pl.String(), kind).is_not_null()).to_series()
+    return column.select(to_kind(pl.col("text"), pl.String(), kind, form).is_not_null()).to_series()

@@ -1,0 +1,133 @@
+"""What a table's columns are probably for: the key, the target, the time. Guesses for a person to check."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from rayforest.data.first_look import ColumnLook, TableLook
+from rayforest.data.kinds import Kind
+
+MAX_LABELS = 20
+"""A target with more different values is a quantity if it is a number, and no likely target otherwise."""
+
+MANY_WORDS = 1000
+"""A text column with more different values may be an id or free text."""
+
+_ID_NAME = re.compile(
+    r"(^|[_\s.-])(id|key|uuid|guid|nr|nbr|no|num|number|index|rownum)$|[a-z](Id|ID|Key|Nr|No)$", re.IGNORECASE
+)
+_TARGET_NAMES = (
+    *(
+        "target",
+        "label",
+        "y",
+        "class",
+        "outcome",
+        "response",
+        "income",
+        "churn",
+        "churned",
+        "default",
+        "default payment",
+    ),
+    *("default payment next month", "defaulted", "is_fraud", "fraud", "isfraud", "survived", "readmitted", "converted"),
+    *("clicked", "diagnosis", "species", "quality", "price", "saleprice", "medv"),
+)
+_POSITIVE_LABELS = (
+    "yes",
+    "y",
+    "true",
+    "t",
+    "1",
+    "positive",
+    "pos",
+    "fraud",
+    "bad",
+    "churn",
+    "churned",
+    "default",
+    "malignant",
+)
+
+
+@dataclass(frozen=True)
+class TargetGuess:
+    """The column to predict, and how its values look."""
+
+    column: str
+    reason: str
+
+
+def likely_key(look: TableLook) -> str | None:
+    """An id-like column whose value no two rows share."""
+    return next((c.name for c in look.columns if is_id_name(c.name) and could_be_key(c)), None)
+
+
+def could_be_key(column: ColumnLook) -> bool:
+    """Whether a column tells all rows apart that were looked at."""
+    return column.unique and (column.kind is Kind.STRING or column.whole)
+
+
+def is_id_name(name: str) -> bool:
+    """Whether the name says that the column identifies something."""
+    return _ID_NAME.search(name) is not None
+
+
+def likely_target(look: TableLook) -> TargetGuess | None:
+    """A column with a target's name, or the last one if it has few values."""
+    by_name = {c.name.lower().strip(): c for c in look.columns}
+    for name in _TARGET_NAMES:
+        column = by_name.get(name)
+        if column is not None and column.distinct > 1 and (column.kind is Kind.NUMBER or has_labels(column)):
+            return TargetGuess(column.name, "a guess from its name")
+    last = look.columns[-1]
+    if has_labels(last) and not could_be_key(last):
+        return TargetGuess(last.name, f"a guess: the last column, with {last.distinct} values")
+    return None
+
+
+def has_labels(column: ColumnLook) -> bool:
+    """Whether the values can be classes."""
+    return (
+        2 <= column.distinct <= MAX_LABELS
+        and column.kind is not Kind.TIMESTAMP
+        and not (column.kind is Kind.NUMBER and not column.whole)
+    )
+
+
+def positive_label(column: ColumnLook) -> str | int | None:
+    """The label of two that counts as 1; None where that is clear, or there are not two."""
+    if column.distinct != 2 or not has_labels(column) or column.kind is Kind.BOOLEAN:
+        return None
+    labels = [label for label, _ in column.labels()]
+    if column.kind is Kind.NUMBER:
+        numbers = sorted(int(label) for label in labels if isinstance(label, float))
+        return None if numbers == [0, 1] else numbers[-1]
+    words = [str(label) for label in labels]
+    return next((word for word in words if word.strip().lower() in _POSITIVE_LABELS), words[-1])
+
+
+def likely_time(look: TableLook) -> str | None:
+    """The first timestamp that is hardly ever missing."""
+    return next((c.name for c in look.columns if c.kind is Kind.TIMESTAMP and c.null_share < 0.01), None)
+
+
+def reason_against_feature(column: ColumnLook) -> str:
+    """Why a column should not be a feature as it is; empty if it may be one."""
+    if not column.values.len():
+        return "no value in the rows looked at"
+    if column.distinct == 1 and not column.null_share:
+        return "always the same value"
+    if column.kind is Kind.STRING and column.distinct > max(MANY_WORDS, column.values.len() // 5):
+        return f"{column.distinct:,} different texts: an id, or free text"
+    if is_id_name(column.name) and column.distinct > max(MANY_WORDS, column.values.len() // 5):
+        return f"{column.distinct:,} different values: an id"
+    if could_be_key(column) and column.rows > MANY_WORDS:
+        return "another value in every row: an id or a row number"
+    return ""
+
+
+def looks_like_code(column: ColumnLook) -> bool:
+    """Whether a column of whole numbers has so few of them that they may be codes of categories."""
+    return column.kind is Kind.NUMBER and 3 <= column.distinct <= 12 and column.whole and not column.sentinels
