@@ -88,8 +88,8 @@ class PrepareTask:
     def _features(self, batch: RawBatch, typed: pl.DataFrame, verdicts: Verdicts) -> pl.DataFrame:
         """All output columns for all rows of the batch; a missing target or time fails the row."""
         recipe, parts = self.recipe, []
-        for name in recipe.key:
-            parts.append(stored_column(batch, name, self.schema.field(name).type, verdicts))
+        for name, stored in zip(recipe.key, recipe.key_names, strict=True):
+            parts.append(stored_column(batch, name, self.schema.field(stored).type, verdicts).alias(stored))
         target = recipe.target_value()
         if target is not None:
             labels = typed.select(target.alias(TARGET_COLUMN)).to_series()
@@ -280,7 +280,7 @@ def fitted_categories(recipe: Recipe, profile: Profile) -> dict[str, list[str]]:
 
 
 def _schema(recipe: Recipe, key_types: pa.Schema) -> pa.Schema:
-    fields = list(key_types)
+    fields = [f.with_name(name) for f, name in zip(key_types, recipe.key_names, strict=True)]
     if recipe.target_expression is not None:
         text = recipe.target_expression.kind == "string" and recipe.positive is None
         fields.append(pa.field(TARGET_COLUMN, pa.string() if text else pa.float64()))

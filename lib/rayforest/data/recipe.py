@@ -61,6 +61,12 @@ class Recipe:
         return None if self.time is None else parse(self.time, self.contract.kinds, where="data.time")
 
     @property
+    def key_names(self) -> tuple[str, ...]:
+        """Names of the key columns in prepared shards: their own, or `key.<name>` where a feature has that name."""
+        features = {name for name, _ in self.features}
+        return tuple(f"key.{name}" if name in features else name for name in self.key)
+
+    @property
     def feature_columns(self) -> tuple[str, ...]:
         """Raw columns that the features use, sorted."""
         return _sorted_union(e.columns for e in self.expressions.values())
@@ -188,7 +194,7 @@ def _check_features(
     features: tuple[tuple[str, str], ...], project: Project, kinds: Mapping[str, Kind], used: set[str]
 ) -> tuple[str, ...]:
     """Parse each feature, add its columns to `used`, and say which features are categories."""
-    reserved = {SPLIT_COLUMN, TARGET_COLUMN, *project.data.key}
+    reserved = {SPLIT_COLUMN, TARGET_COLUMN}
     names = [name for name, _ in features]
     for name in project.features.categorical:
         if name not in names:
@@ -199,7 +205,7 @@ def _check_features(
     for name, sql in features:
         if name in reserved:
             raise ConfigError(
-                f"features.{name}: this name is taken by the key, the target or the split",
+                f"features.{name}: this name is taken by the target or the split",
                 expected="another name",
                 next_step=f'for example {name}_feature = "{sql}"' if '"' not in sql else "rename the feature",
             )
