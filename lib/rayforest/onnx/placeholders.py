@@ -105,7 +105,7 @@ def lightgbm_as_placeholders(pipeline: Any) -> Iterator[list[Placeholder]]:
             chosen = container.get_options(estimator, {"nocl": False, "raw_scores": False})
             classes = _class_labels(estimator, model, numbers=bool(chosen["nocl"]))
             raw_scores = bool(chosen["raw_scores"]) or id(estimator) in raw_scored
-        is_double = isinstance(operator.inputs[0].type, DoubleTensorType)
+        is_double = isinstance(operator.outputs[-1].type, DoubleTensorType)
         found.append(Placeholder(model, TensorProto.DOUBLE if is_double else TensorProto.FLOAT, classes, raw_scores))
         container.add_node(
             "TreeEnsemble",  # the name that white_op and black_op know
@@ -135,7 +135,7 @@ def lightgbm_as_placeholders(pipeline: Any) -> Iterator[list[Placeholder]]:
 
 
 def _register(convert: Any) -> None:
-    classifier, regressor = calculate_linear_classifier_output_shapes, calculate_linear_regressor_output_shapes
+    classifier, regressor = _classifier_outputs, _regressor_outputs
     register = skl2onnx.update_registered_converter
     for base, shapes, options in (
         (lightgbm.LGBMClassifier, classifier, _CLASSIFIER_OPTIONS),
@@ -157,6 +157,23 @@ _CLASSIFIER_OPTIONS: dict[str, list[Any]] = {
 if not hasattr(lightgbm.LGBMClassifier, "decision_function"):
     # skl2onnx calibrates raw scores where it may, scikit-learn where the classifier has decision_function.
     del _CLASSIFIER_OPTIONS["raw_scores"]
+
+
+def _classifier_outputs(operator: Any) -> None:
+    calculate_linear_classifier_output_shapes(operator)
+    _keep_double(operator)
+
+
+def _regressor_outputs(operator: Any) -> None:
+    calculate_linear_regressor_output_shapes(operator)
+    _keep_double(operator)
+
+
+def _keep_double(operator: Any) -> None:
+    """skl2onnx's parser takes the type of the output from the pipeline's first column, which may be a narrower one."""
+    scores = operator.outputs[-1]
+    if isinstance(operator.inputs[0].type, DoubleTensorType):
+        scores.set_type(DoubleTensorType(scores.type.shape))
 
 
 def _with_subclasses(kind: type) -> Iterator[type]:
