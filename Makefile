@@ -1,0 +1,48 @@
+# One task runner for people and for CI. The first use of a target creates the environment in $(VENV).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint format bench chaos fuzz lock clean
+
+$(READY): requirements-dev.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "rayforest needs Python 3.11 to 3.13: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: $(READY)            ## the whole job on generated payments, on a Ray of this machine
+	$(BIN)/rayforest demo
+
+test: $(READY)            ## every test
+	$(BIN)/python -m pytest -n 2 -m "not ray and not chaos"
+	$(BIN)/python -m pytest -m "ray or chaos"
+
+lint: $(READY)            ## style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(READY)          ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(READY)           ## every benchmark; results go to benchmarks/results
+	$(BIN)/python -m benchmarks
+
+chaos: $(READY)           ## kill processes for a long time, and write down what held
+	$(BIN)/python -m tests.chaos.long
+
+fuzz: $(READY)            ## convert thousands of random models
+	$(BIN)/python -m tests.onnx.fuzz --seeds 5000
+
+lock:                     ## pin what pyproject.toml allows, with hashes
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --output-file requirements-dev.lock
+
+clean:                    ## remove the environment and everything that was made
+	rm -rf $(VENV) demo build dist lib/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
