@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from table_reading import csv_source, read_all
 
-from rayforest.data import csv as csv_tables
-from rayforest.data import csv_rows
+from rayforest.data.csv import pieces as csv_pieces
+from rayforest.data.csv import rows as csv_rows
 from rayforest.data.kinds import Kind
 from rayforest.data.source import CsvFormat, Source, columns, inspect, list_files, read
 from rayforest.engine.shards import plan_shards
@@ -45,7 +45,7 @@ def test_any_slicing_gives_the_rows_of_one_slice(
     source = csv_source(tmp_path, f"a,b,c\n{body}".encode(), CsvFormat(trim=trim))
     whole = read_all(source)
     with monkeypatch.context() as patch:
-        patch.setattr(csv_tables, "PIECE_BYTES", piece_bytes)
+        patch.setattr(csv_pieces, "PIECE_BYTES", piece_bytes)
         sliced = read_all(source, shard_rows=shard_rows)
     assert all(piece.rows <= shard_rows for file in sliced.files for piece in file.pieces)
     assert (sliced.values, sliced.broken, sliced.raw) == (whole.values, whole.broken, whole.raw)
@@ -100,9 +100,8 @@ def test_a_row_beyond_the_limit_is_broken_and_its_text_is_shortened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(csv_rows, "MAX_ROW_BYTES", 1 << 20)
-    monkeypatch.setattr(csv_tables, "PIECE_BYTES", 1 << 20)
-    monkeypatch.setattr(csv_tables, "BLOCK_BYTES", 1 << 19)
-    monkeypatch.setattr("rayforest.data.csv_bytes.read_blocks.__defaults__", (0, None, 1 << 19))
+    monkeypatch.setattr(csv_pieces, "PIECE_BYTES", 1 << 20)
+    monkeypatch.setattr("rayforest.data.csv.blocks.read_blocks.__defaults__", (0, None, 1 << 19))
     found = read_all(csv_source(tmp_path, b'a,b\n1,2\n3,"' + b"long " * 500_000 + b'"\n5,6\n'))
     assert found.values == {("table.csv", 0): ("1", "2"), ("table.csv", 2): ("5", "6")}
     (broken,) = found.broken.values()

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayforest.data import csv_rows
-from rayforest.data.csv_rows import split_rows
+from rayforest.data.csv import rows as csv_rows
+from rayforest.data.csv.rows import split_rows
 
 COMMA = ord(",")
 texts = st.text(alphabet='ab", \r\n\t', max_size=60)
 
 
 def rows_one_character_at_a_time(text: str, *, trim: bool) -> list[str]:
-    """The rows as the documentation of csv_rows defines them, with no cleverness."""
+    """The rows as the documentation of csv.quotes defines them, with no cleverness."""
     rows, row, state = [], "", "value begins"
     i = 0
     while i < len(text):

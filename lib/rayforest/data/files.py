@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from rayforest.data.csv_bytes import compression
+from rayforest.data.csv.blocks import compression
 from rayforest.data.raw import FileFormat, Source, SourceFile
 from rayforest.errors import InputError, did_you_mean
 

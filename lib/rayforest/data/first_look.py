@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from rayforest.data.csv import sample_rows
-from rayforest.data.csv_kinds import infer_kind, readable_as
+from rayforest.data.csv.infer import infer_kind, readable_as
 from rayforest.data.files import hive_columns
 from rayforest.data.kinds import Kind
 from rayforest.data.sniff import NEARLY_ALL, NULL_AMID_NUMBERS, NULL_WORDS

@@ -14,6 +14,12 @@ MAX_LABELS = 20
 MANY_WORDS = 1000
 """A text column with more different values may be an id or free text."""
 
+_FEW_REPEATS = 0.02
+"""Share of rows whose key came before, in a table that was delivered with duplicates."""
+
+_COMMON = 0.05
+"""Share of rows that the ten commonest values of a category have at least, however many values there are."""
+
 _ID_NAME = re.compile(
     r"(^|[_\s.-])(id|key|uuid|guid|nr|nbr|no|num|number|index|rownum)$|[a-z](Id|ID|Key|Nr|No)$", re.IGNORECASE
 )
@@ -60,8 +66,15 @@ class TargetGuess:
 
 
 def likely_key(look: TableLook) -> str | None:
-    """An id-like column whose value no two rows share."""
+    """A column that is named like an id and whose value no two rows share."""
     return next((c.name for c in look.columns if is_id_name(c.name) and could_be_key(c)), None)
+
+
+def nearly_key(look: TableLook) -> ColumnLook | None:
+    """A first column that is named like an id and tells nearly all rows apart: a key with repeats, or another's id."""
+    first = look.columns[0]
+    repeats = first.values.len() - first.distinct
+    return first if is_id_name(first.name) and 0 < repeats <= first.rows * _FEW_REPEATS else None
 
 
 def could_be_key(column: ColumnLook) -> bool:
@@ -119,13 +132,27 @@ def reason_against_feature(column: ColumnLook) -> str:
         return "no value in the rows looked at"
     if column.distinct == 1 and not column.null_share:
         return "always the same value"
-    if column.kind is Kind.STRING and column.distinct > max(MANY_WORDS, column.values.len() // 5):
+    many = column.distinct > max(MANY_WORDS, column.values.len() // 5)
+    if column.kind is Kind.STRING and many and not _has_common_values(column):
         return f"{column.distinct:,} different texts: an id, or free text"
-    if is_id_name(column.name) and column.distinct > max(MANY_WORDS, column.values.len() // 5):
+    if is_id_name(column.name) and many and not _has_common_values(column):
         return f"{column.distinct:,} different values: an id"
     if could_be_key(column) and column.rows > MANY_WORDS:
         return "another value in every row: an id or a row number"
     return ""
+
+
+def _has_common_values(column: ColumnLook) -> bool:
+    return sum(count for _, count in column.labels()[:10]) >= _COMMON * column.values.len()
+
+
+def group_column(look: TableLook, taken: set[str]) -> str | None:
+    """An id that several rows share, such as a patient or a card."""
+    for column in look.columns:
+        several = MANY_WORDS < column.distinct < (1 - _FEW_REPEATS) * column.values.len()
+        if column.name not in taken and is_id_name(column.name) and several and not _has_common_values(column):
+            return column.name
+    return None
 
 
 def looks_like_code(column: ColumnLook) -> bool:

@@ -17,8 +17,8 @@ from pathlib import Path
 import polars as pl
 
 from rayforest.data.csv import sample_rows
-from rayforest.data.csv_bytes import read_blocks
-from rayforest.data.csv_kinds import readable_as
+from rayforest.data.csv.blocks import read_blocks
+from rayforest.data.csv.infer import readable_as
 from rayforest.data.kinds import Kind
 from rayforest.data.raw import CsvFormat
 from rayforest.errors import InputError

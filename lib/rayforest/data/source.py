@@ -13,8 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from rayforest.data.arrow_ipc import ipc_pieces, ipc_schema, read_ipc
-from rayforest.data.csv import count_pieces, read_rows, sample_rows
-from rayforest.data.csv_kinds import infer_kinds
+from rayforest.data.csv import count_pieces, infer_kinds, read_rows, sample_rows
 from rayforest.data.files import format_of, hive_columns, list_files
 from rayforest.data.kinds import Kind
 from rayforest.data.parquet import footer_identity, parquet_pieces, parquet_schema, read_parquet

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
 from rayforest.data.first_look import ColumnLook, TableLook, look_at
 from rayforest.data.guesses import (
+    group_column,
     has_labels,
-    is_id_name,
     likely_key,
     likely_target,
     likely_time,
     looks_like_code,
+    nearly_key,
     positive_label,
     reason_against_feature,
 )
@@ -22,6 +22,7 @@ from rayforest.data.kinds import Kind
 from rayforest.data.sniff import sniff_csv
 from rayforest.data.source import CsvFormat, Source, SourceFile, list_files, unsupported_columns
 from rayforest.data.sql import Expression, parse
+from rayforest.data.toml_text import one_line, toml_key, toml_line, toml_list, toml_string
 from rayforest.errors import ConfigError, InputError, did_you_mean
 
 _NOT_FEATURE_NAMES = ("split", "target", "categorical", "unseen")
@@ -47,12 +48,18 @@ def starter_project(data: list[str], *, target: str | None) -> str:
     form = sniff_csv(files[0].uri) if files[0].format == "csv" else None
     source = Source(source.patterns, source.base, csv=form)
     look = look_at(files, source)
+    if not look.columns:
+        raise InputError(
+            f"{files[0].uri} has no column that can be read",
+            expected="numbers, booleans, text, dates or timestamps",
+            found=", ".join(sorted(set(unsupported_columns(files[0]).values())))[:200],
+        )
     if not look.rows:
         raise InputError(f"{files[0].uri} has no rows", expected="rows to look at", next_step="give a file with rows")
     roles = _Roles(look, target)
     sections = (
         _head(files, look),
-        _data_section(_as_pattern(data, files), roles),
+        _data_section(_as_pattern(data, files), look, roles),
         _format_section(form, look) if form is not None else [],
         _columns_section(look, files),
         _features_section(look, roles),
@@ -69,15 +76,20 @@ class _Roles:
     def __init__(self, look: TableLook, target: str | None) -> None:
         self.columns = {c.name: c for c in look.columns}
         self.kinds = {c.name: c.kind for c in look.columns}
-        guess = likely_target(look) if target is None else None
+        guess = likely_target(look) if target is None and len(self.columns) > 1 else None
         self.target = guess.column if guess is not None else target
         self.target_note = guess.reason if guess is not None else ""
         self.target_expression = self._parsed_target()
-        used = self.target_expression.columns if self.target_expression is not None else ()
-        key, time = likely_key(look), likely_time(look)
-        self.key = key if key not in used else None
-        self.time = time if time not in used else None
-        self.taken = {*used, *((self.key,) if self.key else ()), *((self.time,) if self.time else ())}
+        self.taken = set(self.target_expression.columns if self.target_expression is not None else ())
+        self.key = self._take(likely_key(look))
+        self.time = self._take(likely_time(look))
+
+    def _take(self, column: str | None) -> str | None:
+        """The column, unless it is taken already or is the last one that could be a feature."""
+        if column is None or column in self.taken or len(self.columns) - len(self.taken) < 2:
+            return None
+        self.taken.add(column)
+        return column
 
     @property
     def target_column(self) -> ColumnLook | None:
@@ -113,11 +125,11 @@ def _head(files: Sequence[SourceFile], look: TableLook) -> list[str]:
     of_files = f" of {len(files):,} files" if len(files) > 1 else ""
     return [
         f"# Written by rayforest init after a look at {look.rows:,} rows{of_files}. Guesses say so: check them.",
-        *(f"# Note: {_one_line(note)}" for note in look.notes),
+        *(f"# Note: {one_line(note)}" for note in look.notes),
         "",
         "[project]",
-        f"name = {_text(stem)}",
-        _line('# root = "out"', "where results go"),
+        f"name = {toml_string(stem)}",
+        toml_line('# root = "out"', "where results go"),
     ]
 
 
@@ -131,40 +143,49 @@ def _as_pattern(data: list[str], files: Sequence[SourceFile]) -> list[str]:
     return [pattern] if {file.uri for file in found} == {file.uri for file in files} else data
 
 
-def _data_section(data: list[str], roles: _Roles) -> list[str]:
-    sources = [_text(path) for path in data]
+def _data_section(data: list[str], look: TableLook, roles: _Roles) -> list[str]:
+    sources = [toml_string(path) for path in data]
     lines = ["[data]"]
     lines += [f"source = {sources[0]}"] if len(data) == 1 else ["source = [", *(f"  {s}," for s in sources), "]"]
     if roles.key is not None:
-        lines.append(_line(f"key = {_text(roles.key)}", "a guess: another value in every row looked at"))
+        lines.append(toml_line(f"key = {toml_string(roles.key)}", "a guess: another value in every row looked at"))
+    elif (nearly := nearly_key(look)) is not None and nearly.name not in roles.taken:
+        share = nearly.distinct / nearly.values.len()
+        lines.append(
+            toml_line(f"# key = {toml_string(nearly.name)}", f"{share:.1%} different; repeats of a key are quarantined")
+        )
     else:
-        lines.append(_line('# key = "COLUMN"', "one or several columns that identify a row; repeats are quarantined"))
+        lines.append(
+            toml_line('# key = "COLUMN"', "one or several columns that identify a row; repeats are quarantined")
+        )
     if roles.target is None:
-        lines.append(_line('# target = "COLUMN"', "the column to predict, or SQL such as amount > 100"))
+        lines.append(toml_line('# target = "COLUMN"', "the column to predict, or SQL such as amount > 100"))
     else:
-        lines.append(_line(f"target = {_text(roles.target)}", roles.target_note))
+        lines.append(toml_line(f"target = {toml_string(roles.target)}", roles.target_note))
         column = roles.target_column
         positive = positive_label(column) if column is not None else None
         if positive is not None:
-            shown = _text(positive) if isinstance(positive, str) else str(positive)
-            lines.append(_line(f"positive = {shown}", "the label that counts as 1; the other counts as 0"))
+            shown = toml_string(positive) if isinstance(positive, str) else str(positive)
+            lines.append(toml_line(f"positive = {shown}", "the label that counts as 1; the other counts as 0"))
     if roles.time is not None:
-        lines.append(_line(f"time = {_text(roles.time)}", "a guess: orders the rows in time"))
-    lines.append(_line('# on_bad_row = "fail"', "instead of quarantine"))
-    lines.append(_line("# error_budget = 0.01", "share of rows that may be quarantined before the run fails"))
+        lines.append(toml_line(f"time = {toml_string(roles.time)}", "a guess: orders the rows in time"))
+    lines.append(toml_line('# on_bad_row = "fail"', "instead of quarantine"))
+    lines.append(toml_line("# error_budget = 0.01", "share of rows that may be quarantined before the run fails"))
     return lines
 
 
 def _format_section(form: CsvFormat, look: TableLook) -> list[str]:
     words = [word for word in form.null_words if word]
-    lines = ["[data.format]", f"delimiter = {_text(form.delimiter)}", f"header = {str(form.header).lower()}"]
+    lines = ["[data.format]", f"delimiter = {toml_string(form.delimiter)}", f"header = {str(form.header).lower()}"]
     if not form.header:
-        lines.append(_line(f"# names = {_list(c.name for c in look.columns)}", "better names, in the columns' order"))
+        lines.append(
+            toml_line(f"# names = {toml_list(c.name for c in look.columns)}", "better names, in the columns' order")
+        )
     if form.skip_lines:
-        lines.append(_line(f"skip_lines = {form.skip_lines}", "before the header or the first row"))
-    lines.append(_line(f"null_words = {_list(words)}", "texts that mean missing, as the empty one always does"))
+        lines.append(toml_line(f"skip_lines = {form.skip_lines}", "before the header or the first row"))
+    lines.append(toml_line(f"null_words = {toml_list(words)}", "texts that mean missing, as the empty one always does"))
     lines += ["trim = true"] if form.trim else []
-    lines += [f"encoding = {_text(form.encoding)}"] if form.encoding != "utf-8" else []
+    lines += [f"encoding = {toml_string(form.encoding)}"] if form.encoding != "utf-8" else []
     return lines
 
 
@@ -174,19 +195,19 @@ def _columns_section(look: TableLook, files: Sequence[SourceFile]) -> list[str]:
         '# More checks: name = { type = "number", required = true, min = 0, max = 100, values = [1, 2] }',
     ]
     for column in look.columns:
-        lines.append(_line(f"{_key(column.name)} = {_column_type(column)}", _seen(column)))
+        lines.append(toml_line(f"{toml_key(column.name)} = {_column_type(column)}", _seen(column)))
     for name, stored in unsupported_columns(files[0]).items():
-        lines.append(f"# {_key(name)} is left out: {_one_line(stored)[:60]} is not read")
+        lines.append(f"# {toml_key(name)} is left out: {one_line(stored)[:60]} is not read")
     return [*lines, "", "[data.rules]", '# name = "amount >= 0"    # SQL; rows for which it is false are quarantined']
 
 
 def _column_type(column: ColumnLook) -> str:
-    options = [f"type = {_text(column.kind)}"]
+    options = [f"type = {toml_string(column.kind)}"]
     if column.format is not None:
-        options.append(f"format = {_text(column.format)}")
+        options.append(f"format = {toml_string(column.format)}")
     if column.null_words:
-        options.append(f"null_values = {_list(column.null_words)}")
-    return _text(column.kind) if len(options) == 1 else "{ " + ", ".join(options) + " }"
+        options.append(f"null_values = {toml_list(column.null_words)}")
+    return toml_string(column.kind) if len(options) == 1 else "{ " + ", ".join(options) + " }"
 
 
 def _seen(column: ColumnLook) -> str:
@@ -221,39 +242,36 @@ def _features_section(look: TableLook, roles: _Roles) -> list[str]:
             lines += _time_features(column, roles, names)
             continue
         name = f"{column.name}_raw" if column.name in _NOT_FEATURE_NAMES else column.name
-        line = f"{_key(name)} = {_text(roles.sql_name(column.name))}"
+        line = f"{toml_key(name)} = {toml_string(roles.sql_name(column.name))}"
         against = reason_against_feature(column)
-        lines.append(_line(f"# {line}", against) if against else line)
+        lines.append(toml_line(f"# {line}", against) if against else line)
         if not against and looks_like_code(column):
             codes.append(name)
     if codes:
-        lines.append(_line(f"# categorical = {_list(codes)}", "few whole numbers: codes, or quantities?"))
+        lines.append(toml_line(f"# categorical = {toml_list(codes)}", "few whole numbers: codes, or quantities?"))
     return lines
 
 
 def _time_features(column: ColumnLook, roles: _Roles, names: set[str]) -> Iterator[str]:
-    """Parts of a timestamp that differ between the rows looked at."""
+    """The distance to the table's time, or parts of the time itself that differ between the rows looked at."""
+    if roles.time not in (None, column.name):
+        name = f"{roles.time}_minus_{column.name}_s"
+        if name.lower() not in names:
+            difference = f"{roles.sql_name(str(roles.time))} - {roles.sql_name(column.name)}"
+            yield toml_line(f"{toml_key(name)} = {toml_string(difference)}", "seconds")
+        return
     times = column.values.dt
     parts = (("month", "MONTH", times.month()), ("weekday", "ISODOW", times.weekday()), ("hour", "HOUR", times.hour()))
     for part, unit, values in parts:
         name = f"{column.name}_{part}"
         if values.n_unique() > 1 and name.lower() not in names:
-            yield f"{_key(name)} = {_text(f'EXTRACT({unit} FROM {roles.sql_name(column.name)})')}"
+            yield f"{toml_key(name)} = {toml_string(f'EXTRACT({unit} FROM {roles.sql_name(column.name)})')}"
 
 
 def _split_section(look: TableLook, roles: _Roles) -> list[str]:
-    by_time = "; by time, the test rows are the latest" if roles.time is not None else ""
-    lines = ["[split]", _line('by = "hash"', f"of the key{by_time}" if roles.key or by_time else "of the row's place")]
-    groups = [
-        c.name
-        for c in look.columns
-        if c.name not in roles.taken
-        and is_id_name(c.name)
-        and reason_against_feature(c)
-        and 0 < c.distinct < c.values.len()
-    ]
-    if groups:
-        lines.append(_line(f"# key = {_list(groups[:1])}", "keeps rows with the same value in the same part"))
+    lines = ["[split]", toml_line('by = "hash"', 'or "time": the latest rows are the test rows' if roles.time else "")]
+    if (group := group_column(look, roles.taken)) is not None:
+        lines.append(toml_line(f"# key = {toml_string(group)}", "keeps rows with the same value in the same part"))
     return [*lines, "shares = { train = 0.7, valid = 0.15, test = 0.15 }"]
 
 
@@ -276,34 +294,10 @@ def _metric(roles: _Roles) -> str | None:
 def _score_section() -> list[str]:
     return [
         "[score]",
-        _line('# source = "new/*"', "what to score; without it the data above"),
-        _line('# carry = ["COLUMN"]', "columns that come out beside the prediction"),
+        toml_line('# source = "new/*"', "what to score; without it the data above"),
+        toml_line('# carry = ["COLUMN"]', "columns that come out beside the prediction"),
     ]
-
-
-def _line(text: str, comment: str) -> str:
-    return f"{text:<40}  # {_one_line(comment)}" if comment else text
-
-
-def _one_line(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _quoted(column: str) -> str:
     return '"' + column.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    """A TOML string."""
-    if '"' in value and "'" not in value and value.isprintable():
-        return f"'{value}'"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _key(name: str) -> str:
-    """A TOML key."""
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _text(name)
-
-
-def _list(values: Iterable[str]) -> str:
-    return "[" + ", ".join(map(_text, values)) + "]"

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rayforest.data.csv_rows import MAX_ROW_BYTES, Positions, RowBlock, solid_after, solid_before
+from rayforest.data.csv.quotes import Positions, solid_after, solid_before
+from rayforest.data.csv.rows import MAX_ROW_BYTES, RowBlock
 
 
 def find_faults(block: RowBlock, begin: int, stop: int, encoding: str) -> Iterator[tuple[int, str]]:

@@ -1,4 +1,4 @@
-r"""Find the rows of a text table: line ends outside quotes, in vectorised passes over blocks of bytes.
+r"""Find line ends outside quotes, in vectorised passes over blocks of bytes.
 
 A quote opens a quoted value only where a value begins; inside, two quotes stand for one, and the next single one
 closes. Everywhere else a quote is an ordinary character. `\n` and `\r` outside quotes both end a line, so `\r\n` leaves
@@ -7,17 +7,11 @@ an empty line between them, and empty lines are not rows. This is how Python's c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-
-from rayforest.data.raw import RowText
-
-MAX_ROW_BYTES = 16 << 20
-"""A longer row is not kept in memory: it comes out as broken."""
 
 Positions = npt.NDArray[np.int64]
 
@@ -180,130 +174,3 @@ def _run_machine(kinds: npt.NDArray[np.uint8], state: int) -> npt.NDArray[np.uin
         state = int(current[lane, state])
     chosen = np.take_along_axis(history, first[None, :, None], axis=2)[:, :, 0]
     return chosen.T.reshape(-1)[: kinds.size]
-
-
-@dataclass(frozen=True)
-class RowBlock:
-    """Whole rows, one after the other in one block of bytes."""
-
-    text: RowText
-    offset: int
-    """Position of the block in the stream."""
-    delimiter: int
-    trim: bool
-    blank_lines: bool = False
-    """Lines of blanks lie between the rows."""
-    open_quote: bool = False
-    """The stream ended inside quotes, so the last row took in all that followed the quote."""
-    lines: int = 1
-    """Lines of the last row where its quote stays open or it is longer than MAX_ROW_BYTES."""
-    long_row_bytes: int | None = None
-    """Set where the block is one row longer than MAX_ROW_BYTES; then `text` has only its beginning."""
-    scanned_quotes: Quotes | None = field(default=None, repr=False)
-
-    def __len__(self) -> int:
-        return len(self.text.starts)
-
-    @cached_property
-    def quotes(self) -> Quotes:
-        """The quotes of the block."""
-        return self.scanned_quotes or RowScanner(self.delimiter, self.trim).scan(self.text.data)[1]
-
-    @property
-    def blanks(self) -> npt.NDArray[np.uint8]:
-        """Blanks around a value."""
-        return blank_bytes(self.delimiter)
-
-    @cached_property
-    def bytes_array(self) -> npt.NDArray[np.uint8]:
-        """[bytes of the block]."""
-        return np.frombuffer(self.text.data, dtype=np.uint8)
-
-    def rows_at(self, positions: Positions) -> Positions:
-        """The row that holds each position of the block."""
-        return np.searchsorted(self.text.starts, positions, side="right") - 1
-
-
-@dataclass
-class _Tail:
-    """The beginning of a row whose end has not been seen."""
-
-    chunks: list[bytes] = field(default_factory=list)
-    size: int = 0
-    _line_ends: int = 0
-    _last: int = _LF
-
-    @property
-    def lines(self) -> int:
-        """Lines begun so far."""
-        return self._line_ends + (self._last not in b"\n\r")
-
-    def add(self, chunk: bytes) -> None:
-        if self.size <= MAX_ROW_BYTES:
-            self.chunks.append(chunk)
-        self.size += len(chunk)
-        self._line_ends += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
-        self._last = chunk[-1] if chunk else self._last
-
-
-def split_rows(blocks: Iterable[bytes], delimiter: int, *, trim: bool) -> Iterator[RowBlock]:
-    """Cut a stream of bytes that begins where a row begins into blocks of whole rows.
-
-    Keeps one block and MAX_ROW_BYTES in memory, however long a row is.
-    """
-    scanner = RowScanner(delimiter, trim)
-    tail = _Tail()
-    offset = 0
-    for block in blocks:
-        ends, quotes = scanner.scan(block)
-        if not ends.size:
-            tail.add(block)
-            continue
-        begin = 0
-        if tail.size + ends[0] > MAX_ROW_BYTES:
-            begin = int(ends[0]) + 1
-            tail.add(block[: begin - 1])
-            yield _long_row(tail, scanner, offset)
-            offset += tail.size + 1
-            tail = _Tail()
-        stop = int(ends[-1]) + 1
-        data = b"".join([*tail.chunks, block[begin:stop]])
-        text, blank_lines = _row_text(data, ends[ends >= begin] - begin + tail.size, scanner)
-        if len(text.starts):
-            known = quotes.up_to(stop) if len(data) == stop else None
-            yield RowBlock(text, offset, delimiter, trim, blank_lines, scanned_quotes=known)
-        offset += len(data)
-        tail = _Tail()
-        tail.add(block[stop:])
-    if tail.size > MAX_ROW_BYTES:
-        yield _long_row(tail, scanner, offset)
-    elif tail.size:
-        text, blank_lines = _row_text(b"".join(tail.chunks), np.array([tail.size]), scanner)
-        if len(text.starts):
-            yield RowBlock(text, offset, delimiter, trim, blank_lines, scanner.in_quotes, tail.lines)
-
-
-def _long_row(tail: _Tail, scanner: RowScanner, offset: int) -> RowBlock:
-    shown = b"".join(tail.chunks)
-    text = RowText(shown, np.array([0]), np.array([len(shown)]))
-    return RowBlock(
-        text,
-        offset,
-        scanner.delimiter,
-        scanner.trim,
-        open_quote=scanner.in_quotes,
-        lines=tail.lines,
-        long_row_bytes=tail.size,
-    )
-
-
-def _row_text(data: bytes, ends: Positions, scanner: RowScanner) -> tuple[RowText, bool]:
-    """The rows between the line ends, and whether lines of blanks were left out."""
-    starts = np.concatenate((np.zeros(1, np.int64), ends + 1))[: ends.size]
-    filled = ends > starts
-    lines = np.count_nonzero(filled)
-    if scanner.trim:
-        first = np.frombuffer(data + b"\n", dtype=np.uint8)[starts]
-        for line in np.flatnonzero(filled & np.isin(first, scanner.blanks)):
-            filled[line] = bool(data[starts[line] : ends[line]].strip(scanner.blanks.tobytes()))
-    return RowText(data, starts[filled], ends[filled]), bool(np.count_nonzero(filled) < lines)

@@ -1,0 +1,140 @@
+"""The beginning of a text table: marks, lines to skip, the header; then the stream of its rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rayforest.data.csv.blocks import BLOCK_BYTES, compression, keeps_ascii, read_blocks, to_utf8
+from rayforest.data.csv.rows import split_rows
+from rayforest.data.raw import CsvFormat, RowText
+from rayforest.errors import InputError
+
+BOM = b"\xef\xbb\xbf"
+_HEAD_BYTES = 1 << 16
+_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
+@dataclass(frozen=True)
+class CsvHead:
+    """The beginning of a text table."""
+
+    names: tuple[str, ...]
+    data_start: int
+    """Where the first row may begin: a position in the file, or in the decoded stream of a file that is one piece."""
+
+
+def is_one_piece(path: str, form: CsvFormat) -> bool:
+    """Whether a file can only be read from its beginning: compressed, or with more than one byte a character."""
+    return compression(path) is not None or not keeps_ascii(form.encoding)
+
+
+def read_head(uri: str, form: CsvFormat) -> CsvHead:
+    """Names of a table and the place where its rows begin.
+
+    Raises:
+        InputError: the file is empty, a name stands twice, or `names` are not as many as the columns.
+    """
+    begin, size = b"", _HEAD_BYTES
+    for block in _structure(uri, form, block_bytes=_HEAD_BYTES):
+        begin += block
+        if len(begin) >= size:
+            if (head := _parse_head(uri, form, begin, complete=False)) is not None:
+                return head
+            size *= 4
+            if size > BLOCK_BYTES:
+                raise InputError(
+                    f"{uri}: no header ends within the first {len(begin):,} bytes",
+                    expected="a header row",
+                    next_step="is this a text table? check delimiter, skip_lines and quotes at its beginning",
+                )
+    head = _parse_head(uri, form, begin, complete=True)
+    assert head is not None  # noqa: S101  complete text always parses or raises
+    return head
+
+
+def _structure(uri: str, form: CsvFormat, start: int = 0, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """The bytes in which rows are found: the file's own where ASCII stays ASCII, else recoded."""
+    blocks = read_blocks(uri, start, block_bytes=block_bytes)
+    return blocks if keeps_ascii(form.encoding) else to_utf8(blocks, form.encoding)
+
+
+def _parse_head(uri: str, form: CsvFormat, begin: bytes, *, complete: bool) -> CsvHead | None:
+    """The head, or None if it goes on after `begin`."""
+    if keeps_ascii(form.encoding) and begin.startswith(_UTF16_BOMS):
+        raise InputError(
+            f"{uri} begins with the mark of UTF-16",
+            expected=f"text in {form.encoding}",
+            next_step='set encoding = "utf-16" in [data.format]',
+        )
+    start = len(BOM) if begin.startswith(BOM) else 0
+    for _ in range(form.skip_lines):
+        line_end = _LINE_END.search(begin, start)
+        if line_end is None or (line_end.end() == len(begin) and not complete):
+            if not complete:
+                return None
+            raise InputError(f"{uri} has fewer lines than skip_lines", expected=f"more than {form.skip_lines} lines")
+        start = line_end.end()
+    sample = next(split_rows([begin[start:]], ord(form.delimiter), trim=form.trim), None)
+    if sample is None:
+        if not complete:
+            return None
+        if form.header:
+            raise InputError(f"{uri} is empty", expected="a header row", next_step="leave the file out of the source")
+        return CsvHead(form.names, start)
+    header_stop = start + sample.offset + int(sample.text.stops[0])
+    if header_stop + 1 >= len(begin) and not complete:
+        return None
+    rows = [_fields(uri, sample.text, row, form) for row in range(1 if form.header else min(100, len(sample)))]
+    names = form.names or tuple((rows[0][i] if form.header else "") or f"c{i + 1}" for i in range(len(rows[0])))
+    if all(len(row) != len(names) for row in rows):
+        what = "header has" if form.header else "rows have"
+        raise InputError(
+            f"{uri}: names do not fit the file",
+            expected=f"{len(rows[0])} names, as many as the {what} fields",
+            found=f"{len(names)} names",
+            next_step="correct names in [data.format], or the delimiter",
+        )
+    _refuse_repeated(uri, names)
+    return CsvHead(names, header_stop if form.header else start)
+
+
+def _fields(uri: str, text: RowText, row: int, form: CsvFormat) -> list[str]:
+    line = text.data[int(text.starts[row]) : int(text.stops[row])]
+    decoded = line.decode(form.encoding if keeps_ascii(form.encoding) else "utf-8", "replace")
+    try:
+        fields = next(
+            csv.reader(io.StringIO(decoded, newline=""), delimiter=form.delimiter, skipinitialspace=form.trim)
+        )
+    except csv.Error as error:
+        raise InputError(f"{uri}: the header cannot be read", found=str(error)) from error
+    return [field.strip(" \t") for field in fields] if form.trim else fields
+
+
+def _refuse_repeated(uri: str, names: Sequence[str]) -> None:
+    seen: dict[str, int] = {}
+    for position, name in enumerate(names, 1):
+        if name in seen:
+            raise InputError(
+                f"{uri}: two columns are named {name!r}",
+                expected="a name only once",
+                found=f"columns {seen[name]} and {position} of {len(names)}",
+                next_step="give every column its own name: names = [...] in [data.format]",
+            )
+        seen[name] = position
+
+
+def rows_stream(uri: str, form: CsvFormat, head: CsvHead, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """The bytes from the first row on, as `_structure` gives them."""
+    if not is_one_piece(uri, form):
+        yield from _structure(uri, form, head.data_start, block_bytes)
+        return
+    left = head.data_start
+    for block in _structure(uri, form, block_bytes=block_bytes):
+        if left < len(block):
+            yield block[left:] if left else block
+        left = max(0, left - len(block))
