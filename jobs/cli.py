@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 import typer
+
 from rayforest.jobs import demo, look, stages, where
 
 app = typer.Typer(
@@ -16,13 +18,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (look.init, look.check, demo.generate, demo.demo):
-    app.command()(command)
-for command in (stages.prepare, stages.tune, stages.export, stages.score, stages.run):
-    app.command(rich_help_panel="Stages")(command)
-for command in (look.files, look.show):
-    app.command(rich_help_panel="Results")(command)
-app.command(rich_help_panel="Clusters")(where.submit)
+COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Start": (demo.demo, demo.generate, look.init, look.check),
+    "Stages": (stages.run, stages.prepare, stages.tune, stages.export, stages.score),
+    "Results": (look.files, look.show),
+    "Clusters": (where.submit,),
+}
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 app.add_typer(where.cluster, name="cluster", rich_help_panel="Clusters")
 
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 from rayforest.errors import InterruptedRunError, RayforestError
 
 if TYPE_CHECKING:
-    from rayforest.engine.progress import Progress
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
+
+    from rayforest.engine.progress import Progress
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -70,7 +71,13 @@ class ConsoleReporter:
         if now - self._last.get(step, 0) < SECONDS_BETWEEN_LINES and progress.left:
             return
         self._last[step] = now
-        _error_line(json.dumps(progress.as_dict() | {"step": step}) if self.as_json else str(progress) if progress.step else f"{step}: {progress}")
+        _error_line(
+            json.dumps(progress.as_dict() | {"step": step})
+            if self.as_json
+            else str(progress)
+            if progress.step
+            else f"{step}: {progress}"
+        )
 
 
 def _error_line(text: str) -> None:
@@ -147,7 +154,8 @@ def show_stage(result: Any) -> None:
     _error_line(head)
     if table.get("rows_in") is not None:
         _error_line(
-            f"  rows        {table['rows_in']:,} in = {table['rows_out']:,} out + {table['rows_quarantined']:,} quarantined"
+            f"  rows        {table['rows_in']:,} in = {table['rows_out']:,} out"
+            f" + {table['rows_quarantined']:,} quarantined"
         )
     for reason, count in list(table.get("quarantine_reasons", {}).items())[:8]:
         _error_line(f"              {count:,} x {reason}")

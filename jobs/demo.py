@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
 from rayforest.jobs.console import ConsoleReporter, carry_out, show_stage
 from rayforest.jobs.options import AsJson, Debug
 
@@ -34,7 +35,9 @@ def generate(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     days: Annotated[int, typer.Option(min=1, help="Days that the payments span.")] = 30,
     dirty: Annotated[float, typer.Option(min=0, max=1, help="Share of dirty rows.")] = 0.01,
-    format: Annotated[Format, typer.Option(help="File format.")] = Format.PARQUET,
+    format: Annotated[  # noqa: A002  the option's name
+        Format, typer.Option(help="File format.")
+    ] = Format.PARQUET,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:

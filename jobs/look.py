@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+
 from rayforest.jobs.console import ConsoleReporter, carry_out
 from rayforest.jobs.options import AsJson, Debug, Overrides, ProjectFile
 
@@ -35,9 +36,8 @@ def check(project: ProjectFile, overrides: Overrides = None, as_json: AsJson = F
         return check(project, overrides=overrides or ())
 
     def show(report: Any) -> None:
-        print(
-            f"{report.name}: valid; {report.files:,} files, {report.bytes / 1e6:,.1f} MB; {report.score_files:,} to score"
-        )
+        print(f"{report.name}: valid; {report.files:,} files, {report.bytes / 1e6:,.1f} MB")
+        print(f"  to score {report.score_files:,} files")
         print(f"  key      {', '.join(report.key) or '(none)'}")
         print(f"  target   {report.target or '(none)'}")
         print("  features " + ", ".join(f"{name} ({kind})" for name, kind in report.features.items()))

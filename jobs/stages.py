@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
 from rayforest.jobs.console import ConsoleReporter, carry_out, show_stage
 from rayforest.jobs.options import AsJson, Debug, Overrides, ProjectFile, Replace
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+
 from rayforest.jobs.console import ConsoleReporter, carry_out
 from rayforest.jobs.options import AsJson, Debug, Overrides, ProjectFile, Replace
 
@@ -20,7 +21,6 @@ class Job(StrEnum):
     EXPORT = "export"
     SCORE = "score"
     RUN = "run"
-    CHECK = "check"
 
 
 def submit(
@@ -47,7 +47,8 @@ def submit(
             follow=follow,
             overrides=tuple(overrides or ()),
             replace=replace,
-            as_json=as_json,
+            json_output=as_json,
+            debug=debug,
         )
 
     code = 0

@@ -114,15 +114,14 @@ def read(destination: str | Path) -> pl.LazyFrame:
     """The current version as a Polars LazyFrame, in input order; readers never see half a result."""
     import polars as pl
 
+    from rayforest.data.values import frame_of
     from rayforest.engine.publish import read_manifest
     from rayforest.engine.store import open_store
 
     manifest = read_manifest(open_store(destination))
     paths = list(manifest.files())
     if not paths:
-        empty = pl.from_arrow(manifest.schema.empty_table())
-        assert isinstance(empty, pl.DataFrame)  # noqa: S101  a Table always becomes a frame
-        return empty.lazy()
+        return frame_of(manifest.schema.empty_table()).lazy()
     return pl.scan_parquet(paths)
 
 

@@ -1,14 +1,14 @@
 """Schema and row rules: raw rows in, typed rows and verdicts out.
 
-A raw row fails for a value that is not of its column's kind, a missing required value, a value out of bounds or not among
-the allowed ones, and for a rule that is false (null passes, as in a CHECK constraint). Rows are only judged here; what
-happens to those that fail is the caller's choice between quarantine and the end of the run.
+A raw row fails for a value that is not of its column's kind, a missing required value, a value out of bounds or not
+among the allowed ones, and for a rule that is false (null passes, as in a CHECK constraint). Rows are only judged
+here; what happens to those that fail is the caller's choice between quarantine and the end of the run.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ import pyarrow as pa
 from rayforest.data.kinds import Kind
 from rayforest.data.source import RawBatch
 from rayforest.data.sql import parse
-from rayforest.data.values import to_kind
+from rayforest.data.values import frame_of, to_kind
 from rayforest.project import ColumnSection
 
 QUARANTINE_SCHEMA = pa.schema(
@@ -148,11 +148,11 @@ def check_rows(contract: Contract, table: pa.Table) -> tuple[pl.DataFrame, Verdi
         table: n raw rows, as `read` gives them.
 
     Returns:
-        A frame of n rows with one column of `Kind.polars` dtype per contract column, null where a value is missing or wrong,
-        and the verdicts on the rows.
+        A frame of n rows with one column of `Kind.polars` dtype per contract column, null where a value is missing or
+        wrong, and the verdicts on the rows.
     """
     verdicts = Verdicts(table.num_rows)
-    raw = _polars(table.select([c.name for c in contract.columns]))
+    raw = frame_of(table.select([c.name for c in contract.columns]))
     typed = raw.select([_typed(raw[c.name].dtype, c) for c in contract.columns])
     missing = raw.select([_missing(raw[c.name].dtype, c).alias(c.name) for c in contract.columns])
     for column in contract.columns:
@@ -172,14 +172,6 @@ def check_rows(contract: Contract, table: pa.Table) -> tuple[pl.DataFrame, Verdi
         holds = typed.select(parse(sql, kinds, where=f"data.rules.{name}").to_polars().alias("rule")).to_series()
         verdicts.fail(~holds, f"rule {name} is false")
     return typed, verdicts
-
-
-def _polars(table: pa.Table) -> pl.DataFrame:
-    if not table.num_columns:
-        return pl.DataFrame()
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)  # noqa: S101  a Table always becomes a frame
-    return frame
 
 
 def _missing(stored: pl.DataType, column: ColumnContract) -> pl.Expr:
@@ -216,12 +208,3 @@ def _bound(column: ColumnContract, bound: float | str) -> pl.Expr | float:
     if column.kind is Kind.NUMBER:
         return float(bound)
     return pl.select(to_kind(pl.lit(str(bound)), pl.String(), Kind.TIMESTAMP)).item()  # type: ignore[no-any-return]
-
-
-def merge_reasons(parts: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    """Sum of counts by reason."""
-    total: dict[str, int] = {}
-    for part in parts:
-        for reason, count in part.items():
-            total[reason] = total.get(reason, 0) + count
-    return total

@@ -1,14 +1,15 @@
 """prepare: raw tables to checked, cleaned and split feature shards.
 
 One version of ROOT/prepared goes through up to three steps: `survey` and `duplicates` (see survey.py; only where there
-is a key or a split by time), then the main one, which writes a Parquet file a shard: key columns as they came, `target`,
-`split` (train, valid, test), and the features in the order of the model's inputs.
+is a key or a split by time), then the main one, which writes a Parquet file a shard: key columns as they came,
+`target`, `split` (train, valid, test), and the features in the order of the model's inputs.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,6 +34,7 @@ from rayforest.data.survey import (
     duplicates_of,
     merged_times,
 )
+from rayforest.data.values import frame_of
 from rayforest.engine.attempt import Attempt
 from rayforest.engine.commit import Version
 from rayforest.engine.executors import Executor
@@ -105,9 +107,7 @@ class PrepareTask:
             verdicts.fail(times.is_null(), "the time is missing")
             assigned = self.split.assign(times)
         elif self.split_key:
-            keys = pl.from_arrow(batch.table.select(list(self.split_key)))
-            assert isinstance(keys, pl.DataFrame)  # noqa: S101  a Table always becomes a frame
-            assigned = self.split.assign(keys)
+            assigned = self.split.assign(frame_of(batch.table.select(list(self.split_key))))
         else:
             assigned = self.split.assign(
                 pl.DataFrame({"file": pl.repeat(batch.file, len(batch.rows), eager=True), "row": batch.rows})
@@ -119,7 +119,7 @@ class PrepareTask:
         profile.add(
             Profile(
                 columns={name: ColumnProfile.of(training[name]) for name, _ in self.recipe.features},
-                parts=dict_counter(good[SPLIT_COLUMN]),
+                parts=Counter(dict(good[SPLIT_COLUMN].value_counts().iter_rows())),
             )
         )
         if self.recipe.target is not None:
@@ -128,24 +128,17 @@ class PrepareTask:
 
 
 def stored_column(batch: RawBatch, name: str, kind: pa.DataType, verdicts: Verdicts) -> pl.Series:
-    """A raw column as it is stored, in the type that it has in the first file; a value that does not fit fails its row."""
-    column = batch.table[name]
-    if column.type != kind:
+    """A raw column in the type that it has in the first file; a value that does not fit fails its row."""
+    column = batch.table.select([name])
+    if column.schema.field(name).type != kind:
         try:
-            column = column.cast(kind)
+            column = column.cast(pa.schema([pa.field(name, kind)]))
         except pa.ArrowInvalid:
-            values = pl.from_arrow(column)
-            fitting = pl.Series(name, values).cast(pl.from_arrow(pa.array([], kind)).dtype, strict=False)
-            verdicts.fail(fitting.is_null() & pl.Series(values).is_not_null(), f"{name} is not of type {kind}")
-            return fitting.alias(name)
-    return pl.Series(name, pl.from_arrow(column))
-
-
-def dict_counter(values: pl.Series) -> Any:
-    """Rows by value."""
-    from collections import Counter
-
-    return Counter(dict(values.value_counts().iter_rows()))
+            values = frame_of(column)[name]
+            fitting = values.cast(frame_of(pa.table({name: pa.array([], kind)})).schema[name], strict=False)
+            verdicts.fail(fitting.is_null() & values.is_not_null(), f"{name} is not of type {kind}")
+            return fitting
+    return frame_of(column)[name]
 
 
 def prepare(

@@ -1,8 +1,8 @@
 """Column statistics that merge exactly: the profile of many shards is the profile of all their rows.
 
 Numbers are counted in buckets of relative width 2^(1/8) (about 9%), which needs no second pass, is the same in
-whatever order shards are merged, and gives every quantile to within half a bucket. Source of the idea: DDSketch (Masson,
-Rim, Lee: "DDSketch: a fast and fully-mergeable quantile sketch with relative-error guarantees", VLDB 2019).
+whatever order shards are merged, and gives every quantile to within half a bucket. Source of the idea: DDSketch
+(Masson, Rim, Lee: "DDSketch: a fast and fully-mergeable quantile sketch with relative-error guarantees", VLDB 2019).
 """
 
 from __future__ import annotations

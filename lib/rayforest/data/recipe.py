@@ -1,7 +1,7 @@
 """What turns raw rows into features: the part of a project that a bundle carries on.
 
-A recipe is compiled from the project file and the raw columns, travels to workers and into the bundle as JSON, and means
-the same in prepare and in score.
+A recipe is compiled from the project file and the raw columns, travels to workers and into the bundle as JSON, and
+means the same in prepare and in score.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What must be known of all rows before the first one is written: repeated keys, and where time is cut.
 
-Both are steps of a prepare version, over shards like every other step, so they resume and scale as it does. `SurveyTask`
-writes a 128-bit hash of each row's key and sketches the times; `DuplicatesTask` takes one range of the hash, in which
-all rows of a key meet, and writes the places of the later ones. The first row of a key, in input order, keeps it.
+Both are steps of a prepare version, over shards like every other step, so they resume and scale as it does.
+`SurveyTask` writes a 128-bit hash of each row's key and sketches the times; `DuplicatesTask` takes one range of the
+hash, in which all rows of a key meet, and writes the places of the later ones. The first row of a key, in input order,
+keeps it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from rayforest.data.raw import Source
 from rayforest.data.recipe import Recipe
 from rayforest.data.source import read
 from rayforest.data.split import TimeSketch, time_numbers
+from rayforest.data.values import frame_of
 from rayforest.engine.attempt import Attempt
 from rayforest.engine.commit import Version
 from rayforest.engine.plan import Plan
@@ -74,8 +76,7 @@ class SurveyTask:
         attempt.sidecar(json.dumps({"exponent": sketch.exponent, "counts": list(sketch.counts.items())}).encode())
 
     def _hashes(self, table: pa.Table, positions: np.ndarray[tuple[int], np.dtype[np.int64]]) -> pa.Table:
-        keys = pl.from_arrow(table.select(list(self.recipe.key)))
-        assert isinstance(keys, pl.DataFrame)  # noqa: S101  a Table always becomes a frame
+        keys = frame_of(table.select(list(self.recipe.key)))
         whole = keys.select(pl.all_horizontal(pl.all().is_not_null())).to_series()  # a row without a key repeats none
         keys, positions = keys.filter(whole), positions[whole.to_numpy()]
         hash_a, hash_b = (hash_rows(keys, seed) for seed in _SEEDS)

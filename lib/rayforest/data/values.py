@@ -1,11 +1,20 @@
-"""How a stored value of any type becomes one of the four kinds, in prepare and in score. Text is read as CAST reads it."""
+"""How a stored value of any type becomes one of the four kinds. Text is read as CAST reads it."""
 
 from __future__ import annotations
 
 import polars as pl
+import pyarrow as pa
 
 from rayforest.data.kinds import Kind
 from rayforest.data.sql.text import category_text, text_to_boolean, text_to_number, text_to_timestamp
+
+
+def frame_of(table: pa.Table) -> pl.DataFrame:
+    """An Arrow table as a Polars frame over the same memory."""
+    frame = pl.from_arrow(table) if table.num_columns else pl.DataFrame()
+    if not isinstance(frame, pl.DataFrame):
+        raise TypeError(f"a table became a {type(frame).__name__}")
+    return frame
 
 
 def to_kind(value: pl.Expr, stored: pl.DataType, kind: Kind, format: str | None = None) -> pl.Expr:  # noqa: A002

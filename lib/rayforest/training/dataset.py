@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from rayforest.data.contract import Contract
 from rayforest.data.profile import Profile
 from rayforest.data.recipe import SPLIT_COLUMN, TARGET_COLUMN, Recipe
+from rayforest.data.values import frame_of
 from rayforest.engine.manifest import Manifest
 from rayforest.engine.publish import read_manifest
 from rayforest.engine.store import open_store
@@ -93,9 +94,7 @@ class PreparedData:
         for path in self.manifest.data_paths():
             with self.manifest.store.open_read(path) as file:
                 table = pq.read_table(file, columns=wanted)
-            frame = pl.from_arrow(table)
-            assert isinstance(frame, pl.DataFrame)  # noqa: S101  a Table always becomes a frame
-            yield frame.filter(pl.col(SPLIT_COLUMN) == part)
+            yield _part(table, part)
 
     def matrices(self, part: str, problem: Problem) -> Iterator[tuple[Matrix, npt.NDArray[np.float64]]]:
         """Model inputs and encoded labels of one part, shard by shard; rows with an unknown label are left out."""
@@ -148,9 +147,7 @@ class _Blocks:
 
 
 def _part(table: pa.Table, part: str) -> pl.DataFrame:
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)  # noqa: S101  a Table always becomes a frame
-    return frame.filter(pl.col(SPLIT_COLUMN) == part)
+    return frame_of(table).filter(pl.col(SPLIT_COLUMN) == part)
 
 
 def binned(data: PreparedData, problem: Problem, params: dict[str, Any]) -> tuple[lgb.Dataset, lgb.Dataset]:

@@ -56,8 +56,8 @@ class Problem:
 def find_problem(recipe: Recipe, profile: Profile, metric: Metric | None) -> Problem:
     """The problem that prepared shards pose.
 
-    A text target is a class, a boolean one or one with a positive label is binary, a numeric one is a quantity unless it
-    is 0 or 1 or the metric is one of classification.
+    A text target is a class, a boolean one or one with a positive label is binary, a numeric one is a quantity unless
+    it is 0 or 1 or the metric is one of classification.
 
     Raises:
         ConfigError: there is no target, or the metric does not fit it.
@@ -104,7 +104,7 @@ def find_problem(recipe: Recipe, profile: Profile, metric: Metric | None) -> Pro
             next_step="check data.target and tune.metric",
         )
     chosen: Metric = metric or ("rmse" if kind == "regression" else "log_loss")
-    allowed = REGRESSION_METRICS if kind == "regression" else CLASSIFICATION_METRICS
+    allowed: tuple[str, ...] = REGRESSION_METRICS if kind == "regression" else CLASSIFICATION_METRICS
     if kind == "multiclass":
         allowed = ("log_loss", "accuracy", "auc")
     if chosen not in allowed:

@@ -52,8 +52,8 @@ def search_space(
     """What to search, what is fixed in each trial, and what is fixed in the shared dataset.
 
     Args:
-        given: `[tune.space]`: a value fixes a parameter, [low, high] searches between the two (on a log scale where high is
-            ten times low or more), { choices = [...] } picks one.
+        given: `[tune.space]`: a value fixes a parameter, [low, high] searches between the two (on a log scale where
+            high is ten times low or more), { choices = [...] } picks one.
         categories: whether there are categorical features.
 
     Raises:

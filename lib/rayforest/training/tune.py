@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import lightgbm as lgb
+import numpy as np
 
 from rayforest.engine.commit import Destination, plan_key
 from rayforest.engine.executors import Executor
@@ -125,7 +126,7 @@ def _test_metrics(data: PreparedData, problem: Problem, best: TrialRecord) -> di
     """On the test part, or on the validation part where the split leaves no test rows."""
     booster = lgb.Booster(model_str=best.model)
     part = "test" if data.profile.parts.get("test") else "valid"
-    predictions, labels = gather((booster.predict(x), y) for x, y in data.matrices(part, problem) if len(y))
+    predictions, labels = gather((np.asarray(booster.predict(x)), y) for x, y in data.matrices(part, problem) if len(y))
     _, training = gather((y, y) for _, y in data.matrices("train", problem))
     return evaluate(problem, predictions, labels) | baseline(problem, training, labels)
 
