@@ -102,12 +102,19 @@ def run(project: ProjectLike, *, overrides: Sequence[str] = (), reporter: Report
 
 
 def files(destination: str | Path, *, quarantine: bool = False) -> Iterator[str]:
-    """Absolute paths or URIs of the current version's data files in input order, or of its quarantine files."""
+    """Absolute paths or URIs of the current version's data files in input order, or of its quarantine files.
+
+    A version without tables (tuned, bundle) has its plain files instead.
+    """
     from rayforest.engine.publish import read_manifest
     from rayforest.engine.store import open_store
 
     manifest = read_manifest(open_store(destination))
-    return manifest.quarantine_files() if quarantine else manifest.files()
+    if quarantine:
+        return manifest.quarantine_files()
+    if not manifest.shards:
+        return (manifest.store.locate(f"{manifest.base}/{name}") for name in (*manifest.extras, "manifest.json"))
+    return manifest.files()
 
 
 def read(destination: str | Path) -> pl.LazyFrame:

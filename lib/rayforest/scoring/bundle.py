@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from rayforest.data.contract import Contract
 from rayforest.data.recipe import Recipe
 from rayforest.engine.commit import Destination
+from rayforest.engine.manifest import Manifest
 from rayforest.engine.store import Store, open_store
 from rayforest.errors import BundleError, InputError
 from rayforest.training.problem import Problem
@@ -76,12 +79,12 @@ class Bundle:
 
 
 def find_bundle(store: Store) -> tuple[str, bytes]:
-    """Folder in the store, and manifest, of a bundle or of the current one of a bundle destination.
+    """Folder in the store, and manifest, of the current bundle of a destination, or of a bundle's own folder.
 
     Raises:
         InputError: there is no bundle.
     """
-    for prefix in ("", _current_folder(store)):
+    for prefix in (_current_folder(store), ""):
         if prefix is not None:
             try:
                 return prefix, store.get(f"{prefix}manifest.json")
@@ -97,6 +100,20 @@ def find_bundle(store: Store) -> tuple[str, bytes]:
 def _current_folder(store: Store) -> str | None:
     version = Destination(store).current()
     return None if version is None else f"{version.base}/"
+
+
+def link_current(destination: str, manifest: Manifest) -> None:
+    """Give the current bundle's files fixed paths, DEST/model.onnx and so on, for programs that know no versions.
+
+    Links replace each other one by one, so rayforest itself follows `current/`. Object stores have no links.
+    """
+    if "://" in destination:
+        return
+    for name in (*manifest.extras, "manifest.json"):
+        link = Path(destination) / name
+        fresh = link.with_name(f".{name}-{secrets.token_hex(4)}")
+        fresh.symlink_to(Path(manifest.base) / name)
+        fresh.replace(link)
 
 
 def load_bundle(location: str, *, expected: str | None = None) -> Bundle:

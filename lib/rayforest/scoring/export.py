@@ -26,7 +26,7 @@ from rayforest.onnx.parity import check_parity
 from rayforest.onnx.tree_ensemble import from_lightgbm
 from rayforest.project import Project
 from rayforest.report import Reporter, Silent, StageResult
-from rayforest.scoring.bundle import BUNDLE_FORMAT
+from rayforest.scoring.bundle import BUNDLE_FORMAT, link_current
 from rayforest.training.dataset import Matrix, PreparedData, encode_features
 from rayforest.training.tune import tuned_model
 
@@ -81,6 +81,7 @@ def export(project: Project, *, replace: bool = False, reporter: Reporter | None
         manifest = publish(version, None, extra=files, summary=summary)
     else:
         version.make_current()
+    link_current(destination, manifest)
     parity = json.loads(manifest.extra("parity.json"))
     return StageResult(
         command="export",
