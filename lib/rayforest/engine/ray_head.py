@@ -50,6 +50,9 @@ _HEAD_SETTINGS = {
     _THIS_MACHINE_ONLY: "0",
     # The Ray Client server is one more open port, and nothing here uses it.
     "RAY_START_HOOK": "rayforest.engine.ray_head.without_ray_client",
+    # Two servers of metrics have fixed ports; any free one lets several clusters live on one machine.
+    "AUTOSCALER_METRIC_PORT": "0",
+    "DASHBOARD_METRIC_PORT": "0",
     # `ray start --block` would wait this long for busy workers when it is told to stop.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
 }

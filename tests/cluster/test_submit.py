@@ -1,0 +1,206 @@
+"""`rayforest submit`: the job's output and exit code come back, and nothing secret goes out."""
+
+from __future__ import annotations
+
+import http.server
+import io
+import json
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from waiting import wait_until
+
+from rayforest.cluster.local import ClusterInfo
+from rayforest.cluster.submit import Submission, job_command, submit
+from rayforest.errors import ConfigError, RayforestError
+
+# Ray's client passes ssl=None to aiohttp.
+pytestmark = pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning")
+
+
+def python(code: str) -> str:
+    return shlex.join(["exec", sys.executable, "-c", code])
+
+
+def run(project: Path, cluster: ClusterInfo, code: str, *, json_output: bool = False) -> tuple[Submission, str]:
+    output = io.StringIO()
+    done = submit(
+        "score",
+        project,
+        address=cluster.dashboard,
+        entrypoint=python(code),
+        json_output=json_output,
+        output=output,
+    )
+    return done, output.getvalue()
+
+
+@pytest.fixture
+def tunnel(cluster: ClusterInfo) -> Iterator[str]:
+    """The cluster behind a forwarded port, as a cluster elsewhere looks."""
+    port = int(cluster.dashboard.rpartition(":")[2])
+
+    def forward(source: socket.socket, target: socket.socket) -> None:
+        with source, target:
+            while data := source.recv(65536):
+                target.sendall(data)
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            upstream = socket.create_connection(("127.0.0.1", port))
+            for pair in ((client, upstream), (upstream.dup(), client.dup())):
+                threading.Thread(target=forward, args=pair, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.ray
+def test_output_and_exit_code_of_the_job_come_back(project: Path, cluster: ClusterInfo) -> None:
+    job = "import os, sys; print('at', os.environ['RAY_ADDRESS']); print('last', end=''); sys.exit(3)"
+    done, output = run(project, cluster, job)
+    assert done.exit_code == 3
+    assert output == f"at {cluster.address}\nlast"
+
+
+@pytest.mark.ray
+def test_with_json_the_result_is_apart_from_what_people_read(project: Path, cluster: ClusterInfo) -> None:
+    result = {"command": "score", "error": {"what": "no such column"}}
+    job = f"import sys; print('reading\\n{{not json'); print({json.dumps(result)!r}); print('done'); sys.exit(2)"
+    done, output = run(project, cluster, job, json_output=True)
+    assert (done.exit_code, done.result) == (2, result)
+    assert output == "reading\n{not json\ndone\n"
+
+
+@pytest.mark.ray
+def test_a_killed_job_is_a_failure_that_names_its_end(project: Path, cluster: ClusterInfo) -> None:
+    with pytest.raises(RayforestError, match="did not end by itself") as error:
+        run(project, cluster, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert (error.value.exit_code, error.value.found) == (1, "exit code -9")
+
+
+@pytest.mark.ray
+def test_ctrl_c_stops_following_and_not_the_job(project: Path, cluster: ClusterInfo, tmp_path: Path) -> None:
+    go_on, finished = tmp_path / "go_on", tmp_path / "finished"
+    job = tmp_path / "job.py"
+    job.write_text(
+        "import pathlib, time\n"
+        "print('begun', flush=True)\n"
+        f"while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.1)\n"
+        f"pathlib.Path({str(finished)!r}).touch()\n"
+    )
+    command = shlex.join(["exec", sys.executable, str(job)])
+    follower = (
+        "import sys, pathlib\n"
+        "from rayforest.cluster.submit import submit\n"
+        "from rayforest.errors import RayforestError\n"
+        "try:\n"
+        f"    file = pathlib.Path({str(project)!r})\n"
+        f"    submit('score', file, address={cluster.dashboard!r}, entrypoint={command!r})\n"
+        "except RayforestError as error:\n"
+        "    print(error)\n"
+        "    sys.exit(error.exit_code)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", follower], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        said = process.stdout.read()
+    assert first == "begun\n"
+    assert process.returncode == 130
+    assert "goes on" in said
+    assert "ray job logs --follow" in said
+    assert not finished.exists()
+    go_on.touch()
+    assert wait_until(finished.exists)
+
+
+@pytest.mark.ray
+def test_another_cluster_gets_the_project_file_alone(project: Path, tunnel: str, cluster: ClusterInfo) -> None:
+    (project.parent / ".env").write_text("PASSWORD=x")
+    output = io.StringIO()
+    token = cluster.head.token
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+        with pytest.raises(ConfigError, match="relative to the project file"):
+            submit("score", project, address=tunnel)
+        overrides = ["project.root=/data/out", "data.source=/data/rows.csv"]
+        done = submit("score", project, address=tunnel, overrides=overrides, entrypoint="ls -A", output=output)
+    assert (done.exit_code, output.getvalue()) == (0, "project.toml\n")
+
+
+@pytest.mark.ray
+def test_a_wrong_or_missing_token_is_refused(project: Path, tunnel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(project.parent))  # no ~/.ray/auth_token
+    with pytest.raises(ConfigError, match="asks for a token"):
+        submit("score", project, address=tunnel)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    with pytest.raises(ConfigError, match="refuses the token") as error:
+        submit("score", project, address=tunnel)
+    assert "0000" not in str(error.value)
+
+
+def test_nothing_at_the_address_is_a_failure(project: Path, state_home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(RayforestError, match="nothing answers") as error:
+        submit("score", project, address=f"http://127.0.0.1:{port}")
+    assert error.value.exit_code == 1
+
+
+def test_something_else_than_a_dashboard_is_wrong_use(project: Path, state_home: Path) -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(ConfigError, match="is not a Ray dashboard"):
+                submit("score", project, address=f"http://127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:8265", "ray://head:10001", "http://head:x", "http://a/b"])
+def test_a_malformed_address_is_wrong_use(project: Path, state_home: Path, address: str) -> None:
+    with pytest.raises(ConfigError, match="not the address of a Ray dashboard"):
+        submit("score", project, address=address)
+
+
+def test_an_unknown_job_gets_the_nearest_name(project: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'score'"):
+        submit("scor", project, address="http://127.0.0.1:8265")
+
+
+def test_the_command_carries_variables_of_the_project_but_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SALES_FOLDER", "/data/two words")
+    monkeypatch.setenv("STORE_SECRET", "hush")
+    monkeypatch.setenv("UNRELATED", "x")
+    file = tmp_path / "project.toml"
+    file.write_text('source = "${SALES_FOLDER}/a.csv"\nother = "${STORE_SECRET}"\n')
+    command = job_command("run", file, here=True, overrides=['tune.metric="auc"'], flags=["--json"])
+    assert "hush" not in command
+    assert shlex.split(command) == [
+        *("exec", "env", "SALES_FOLDER=/data/two words", sys.executable, "-P", "-m", "rayforest.jobs.cli"),
+        *("run", str(file), "--set", 'run.executor="ray"', "--set", 'run.address="auto"'),
+        *("--set", 'tune.metric="auc"', "--json"),
+    ]
+    elsewhere = shlex.split(job_command("run", file, here=False))
+    assert elsewhere[3:8] == ["python", "-P", "-m", "rayforest.jobs.cli", "run"]
+    assert elsewhere[8] == "project.toml"
