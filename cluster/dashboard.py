@@ -29,8 +29,8 @@ class Dashboard:
     port: int
     token: str | None = field(repr=False)
     """The secret; None where there is none."""
-    token_source: str
-    """Where it was found, for messages."""
+    token_file: Path | None
+    """The file that it was read from; None where it came from RAY_AUTH_TOKEN, or there is none."""
 
     @classmethod
     def at(cls, address: str, *, token_file: Path | None = None) -> Dashboard:
@@ -57,8 +57,8 @@ class Dashboard:
                 expected="http://HOST:PORT, such as http://127.0.0.1:8265",
                 next_step="`rayforest cluster status` shows the address of the local cluster",
             )
-        token, source = _find_token(token_file)
-        return cls(f"{parts.scheme}://{parts.netloc}", parts.hostname, port, token, source)
+        token, token_file = _find_token(token_file)
+        return cls(f"{parts.scheme}://{parts.netloc}", parts.hostname, port, token, token_file)
 
     @property
     def is_loopback(self) -> bool:
@@ -114,7 +114,7 @@ class Dashboard:
         return ConfigError(
             f"{self.address} refuses the token" if self.token else f"{self.address} asks for a token",
             expected="the token of this cluster",
-            found=f"another one in {self.token_source}" if self.token else "none",
+            found=f"another one in {self.token_file or 'RAY_AUTH_TOKEN'}" if self.token else "none",
             next_step="set RAY_AUTH_TOKEN_PATH to a file with the token",
         )
 
@@ -126,16 +126,16 @@ class Dashboard:
         )
 
 
-def _find_token(token_file: Path | None) -> tuple[str | None, str]:
+def _find_token(token_file: Path | None) -> tuple[str | None, Path | None]:
     if token_file is None:
         if token := os.environ.get("RAY_AUTH_TOKEN"):
-            return token.strip(), "RAY_AUTH_TOKEN"
+            return token.strip(), None
         if named := os.environ.get("RAY_AUTH_TOKEN_PATH"):
             token_file = Path(named)
         elif not (token_file := Path("~/.ray/auth_token").expanduser()).exists():
-            return None, "none"
+            return None, None
     try:
-        return token_file.read_text(encoding="utf-8").strip(), str(token_file)
+        return token_file.read_text(encoding="utf-8").strip(), token_file
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"the token file {token_file} cannot be read",

@@ -318,12 +318,13 @@ def _call(request: Any, submission_id: str) -> Any:
 
 
 def _interrupted(submission_id: str, dashboard: Dashboard) -> InterruptedRunError:
-    client = f"RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={dashboard.token_source} " if dashboard.token else ""
+    token = "RAY_AUTH_MODE=token " if dashboard.token else ""
+    token += f"RAY_AUTH_TOKEN_PATH={dashboard.token_file} " if dashboard.token_file else ""
     where = f"{submission_id} --address {dashboard.address}"
     return InterruptedRunError(
         f"stopped following; job {submission_id} goes on",
-        next_step=f"follow it with: {client}ray job logs --follow {where}\n"
-        f"            stop it with: {client}ray job stop {where}",
+        next_step=f"follow it with: {token}ray job logs --follow {where}\n"
+        f"            stop it with: {token}ray job stop {where}",
     )
 
 
