@@ -92,7 +92,7 @@ class ColumnLook:
 
     def labels(self) -> list[tuple[object, int]]:
         """(value, rows), the most frequent first."""
-        counts = self.values.value_counts(sort=False).sort(["count", self.name], descending=[True, False])
+        counts = self.values.alias("value").value_counts().sort(["count", "value"], descending=[True, False])
         return list(counts.iter_rows())
 
 
@@ -151,8 +151,7 @@ def _column(stored: pl.Series, kind: Kind) -> ColumnLook:
     rows, name = stored.len(), stored.name
     if stored.dtype == pl.String:
         return _text_column(stored.set(stored == "", None))
-    values = stored.to_frame().select(to_kind(pl.col(name), stored.dtype, kind).alias(name)).to_series()
-    return ColumnLook(name, kind, values.drop_nulls(), rows)
+    return ColumnLook(name, kind, _as_kind(stored, kind).drop_nulls(), rows)
 
 
 def _text_column(texts: pl.Series) -> ColumnLook:
@@ -164,9 +163,7 @@ def _text_column(texts: pl.Series) -> ColumnLook:
     if weak and _share(others := solid.filter(~solid.is_in(weak)), Kind.NUMBER) >= NEARLY_ALL:
         words, solid = [*words, *weak], others
     kind, form = _kind_of_text(solid)
-    values = solid
-    if kind is not Kind.STRING:
-        values = solid.to_frame().select(to_kind(pl.col(name), pl.String(), kind, form).alias(name)).to_series()
+    values = solid if kind is Kind.STRING else _as_kind(solid, kind, form)
     return ColumnLook(
         name=name,
         kind=kind,
@@ -177,6 +174,11 @@ def _text_column(texts: pl.Series) -> ColumnLook:
         unreadable=values.null_count(),
         numbers=_share(solid, Kind.NUMBER) if kind is Kind.STRING else 0.0,
     )
+
+
+def _as_kind(stored: pl.Series, kind: Kind, form: str | None = None) -> pl.Series:
+    value = stored.alias("value").to_frame()  # Polars takes some names, such as "*", for patterns
+    return value.select(to_kind(pl.col("value"), stored.dtype, kind, form)).to_series().alias(stored.name)
 
 
 def _kind_of_text(texts: pl.Series) -> tuple[Kind, str | None]:

@@ -23,23 +23,13 @@ _COMMON = 0.05
 _ID_NAME = re.compile(
     r"(^|[_\s.-])(id|key|uuid|guid|nr|nbr|no|num|number|index|rownum)$|[a-z](Id|ID|Key|Nr|No)$", re.IGNORECASE
 )
-_TARGET_NAMES = (
-    *(
-        "target",
-        "label",
-        "y",
-        "class",
-        "outcome",
-        "response",
-        "income",
-        "churn",
-        "churned",
-        "default",
-        "default payment",
-    ),
-    *("default payment next month", "defaulted", "is_fraud", "fraud", "isfraud", "survived", "readmitted", "converted"),
-    *("clicked", "diagnosis", "species", "quality", "price", "saleprice", "medv"),
+_TARGET_NAMES = ("target", "label", "y", "response", "outcome", "price", "saleprice", "medv", "quality")
+_LABEL_NAMES = (
+    *("class", "income", "churn", "churned", "default", "default payment", "default payment next month", "defaulted"),
+    *("is_fraud", "fraud", "isfraud", "survived", "readmitted", "converted", "clicked", "diagnosis", "species"),
 )
+"""Names of a target where the column has few values."""
+
 _POSITIVE_LABELS = (
     "yes",
     "y",
@@ -89,12 +79,13 @@ def is_id_name(name: str) -> bool:
 
 def likely_target(look: TableLook) -> TargetGuess | None:
     """A column with a target's name, or the last one if it has few values."""
-    by_name = {c.name.lower().strip(): c for c in look.columns}
-    for name in _TARGET_NAMES:
-        column = by_name.get(name)
-        if column is not None and column.distinct > 1 and (column.kind is Kind.NUMBER or has_labels(column)):
-            return TargetGuess(column.name, "a guess from its name")
     last = look.columns[-1]
+    for column in (last, *look.columns):
+        name = column.name.lower().strip()
+        if (name in _TARGET_NAMES and column.distinct > 1 and column.kind is Kind.NUMBER) or (
+            name in (*_TARGET_NAMES, *_LABEL_NAMES) and has_labels(column)
+        ):
+            return TargetGuess(column.name, "a guess from its name")
     if has_labels(last) and not could_be_key(last):
         return TargetGuess(last.name, f"a guess: the last column, with {last.distinct} values")
     return None

@@ -112,27 +112,37 @@ class _Layout:
     rows: list[list[str]]
     """Fields of the first lines, without trimming."""
     skip_lines: int
-    merit: tuple[float, int]
-    """Share of rows with the commonest number of fields, and that number; a single column has no merit."""
+    merit: tuple[float, float, int]
+    """Share of rows with the commonest number of fields, share of numbers, that number; one column has no merit."""
 
 
 def _layout(lines: list[str], delimiter: str) -> _Layout:
-    rows = _parse(lines, delimiter, trim=True)
-    counts = Counter(map(len, rows))
-    width = max(counts, key=lambda count: (counts[count], count == len(rows[0]), count))
+    width = _common_width(lines, delimiter)
     skip = 0
     for start in range(min(_JUNK_LINES, len(lines))):
         if not lines[start].strip():
             continue
-        fields = len(next(iter(_parse(lines[start : start + 20], delimiter, trim=True)), []))
-        if fields == 1 or fields <= width // 2:
+        first = len(_parse(lines[start : start + 20], delimiter, trim=True)[0])
+        if first == 1 or first <= width // 2:
             continue
         skip = start if any(line.strip() for line in lines[:start]) else 0
         break
     rows = _parse(lines[skip:], delimiter, trim=False)
     share = sum(len(row) == width for row in rows) / max(1, len(rows))
-    merit = (round(share, 2), width) if width > 1 else (0.0, 1)
-    return _Layout(delimiter, rows, skip if width > 1 else 0, merit)
+    if width < 2:
+        return _Layout(delimiter, rows, 0, (0.0, 0.0, 1))
+    fields = [field for row in rows for field in row]
+    numbers = sum(_is_number(field.replace(",", ".")) for field in fields) / max(1, len(fields))
+    return _Layout(delimiter, rows, skip, (round(share, 2), round(numbers, 1), width))
+
+
+def _common_width(lines: list[str], delimiter: str) -> int:
+    """The commonest number of fields; lines are also read one by one, as a quote in the junk may hide all others."""
+    best = (0, False, 1)
+    for rows in (_parse(lines, delimiter, trim=True), [_parse([line], delimiter, trim=True)[0] for line in lines]):
+        counts = Counter(len(row) for row in rows if row != [""])
+        best = max([best, *((count, width == len(rows[0]), width) for width, count in counts.items())])
+    return best[2]
 
 
 def _parse(lines: list[str], delimiter: str, *, trim: bool) -> list[list[str]]:

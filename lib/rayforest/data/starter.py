@@ -111,11 +111,14 @@ class _Roles:
 
     def sql_name(self, column: str) -> str:
         """The column as SQL, quoted only where it must be."""
-        try:
-            plain = parse(column, self.kinds, where="").columns == (column,) and re.fullmatch(r"\w+", column)
-        except ConfigError:
-            plain = None
-        return column if plain else _quoted(column)
+        if re.fullmatch(r"[A-Za-z_]\w*", column):
+            try:
+                plain = parse(column, self.kinds, where="").columns == (column,)
+            except ConfigError:  # a word of the language, or two names that differ in case only
+                plain = False
+            if plain:
+                return column
+        return _quoted(column)
 
 
 def _head(files: Sequence[SourceFile], look: TableLook) -> list[str]:
