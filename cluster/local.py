@@ -81,6 +81,23 @@ class ClusterReport:
     cluster: ClusterInfo | None = None
     """The cluster that is up; after `down`, the one that was."""
 
+    def as_dict(self) -> dict[str, object]:
+        """The JSON object of the command, without its name."""
+        found = self.cluster
+        where = {} if found is None else {"address": found.address, "dashboard": found.dashboard, "pids": found.pids}
+        return {"state": self.state, "what": self.what, **where}
+
+    def __str__(self) -> str:
+        if self.state == "down" or self.cluster is None:
+            return self.what
+        joined = " ".join(f"{name}={value}" for name, value in self.cluster.environment.items())
+        return (
+            f"{self.what}\n"
+            f"  submit to it:     rayforest submit run project.toml --address {self.cluster.dashboard}\n"
+            f"  other Ray tools:  export {joined}\n"
+            f"  stop it:          rayforest cluster down"
+        )
+
 
 def up(*, cpus: int | None = None, dashboard_port: int = DEFAULT_DASHBOARD_PORT) -> ClusterReport:
     """Start a local Ray cluster and leave it running; one that is up already stays as it is.

@@ -63,6 +63,17 @@ class Submission:
     result: dict[str, Any] | None = None
     """With json: the object that the job printed."""
 
+    def as_dict(self) -> dict[str, object]:
+        """The JSON object of the command: the job's own, where it was followed and printed one."""
+        if self.result is not None:
+            return self.result
+        told: dict[str, object] = {
+            "command": "submit",
+            "submission_id": self.submission_id,
+            "dashboard": self.dashboard,
+        }
+        return told if self.exit_code is None else told | {"exit_code": self.exit_code}
+
 
 def submit(
     job: str,

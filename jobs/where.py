@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -36,11 +37,13 @@ def submit(
     debug: Debug = False,
 ) -> None:
     """Send a job to a Ray cluster through the Ray Jobs API."""
+    code = 0
 
     def work(_: ConsoleReporter) -> Any:
+        nonlocal code
         from rayforest.cluster.submit import submit
 
-        return submit(
+        done = submit(
             job.value,
             project,
             address=address,
@@ -50,22 +53,21 @@ def submit(
             json_output=as_json,
             debug=debug,
         )
-
-    code = 0
+        code = done.exit_code or 0
+        return done
 
     def show(result: Any) -> None:
-        nonlocal code
-        code = result.exit_code or 0
         if not follow:
             print(result.submission_id)
 
-    failed = carry_out("submit", work, as_json=as_json and not follow, debug=debug, show=show)
+    failed = carry_out("submit", work, as_json=as_json, debug=debug, show=show)
     raise typer.Exit(failed or code)
 
 
 @cluster.command()
 def up(
     cpus: Annotated[int | None, typer.Option(min=1, help="CPUs that the cluster may use; all by default.")] = None,
+    dashboard_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of dashboard and Jobs API.")] = 8265,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -74,9 +76,9 @@ def up(
     def work(_: ConsoleReporter) -> Any:
         from rayforest.cluster.local import up
 
-        return up(cpus=cpus)
+        return up(cpus=cpus, dashboard_port=dashboard_port)
 
-    raise typer.Exit(carry_out("cluster up", work, as_json=as_json, debug=debug, show=print))
+    raise typer.Exit(_report("cluster up", work, as_json=as_json, debug=debug))
 
 
 @cluster.command()
@@ -88,7 +90,7 @@ def down(as_json: AsJson = False, debug: Debug = False) -> None:
 
         return down()
 
-    raise typer.Exit(carry_out("cluster down", work, as_json=as_json, debug=debug, show=print))
+    raise typer.Exit(_report("cluster down", work, as_json=as_json, debug=debug))
 
 
 @cluster.command()
@@ -100,4 +102,11 @@ def status(as_json: AsJson = False, debug: Debug = False) -> None:
 
         return status()
 
-    raise typer.Exit(carry_out("cluster status", work, as_json=as_json, debug=debug, show=print))
+    raise typer.Exit(_report("cluster status", work, as_json=as_json, debug=debug))
+
+
+def _report(command: str, work: Callable[[ConsoleReporter], Any], *, as_json: bool, debug: bool) -> int:
+    def as_dict(report: Any) -> dict[str, object]:
+        return {"command": command, **report.as_dict()}
+
+    return carry_out(command, work, as_json=as_json, debug=debug, show=print, as_dict=as_dict)
