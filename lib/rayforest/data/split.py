@@ -72,11 +72,13 @@ class TimeSketch:
         if not len(values):
             return cls()
         exponent = _finest_exponent(values)
-        buckets = [int(v) for v in np.floor(np.ldexp(values, -exponent))]
-        sketch = cls(exponent)
-        for bucket, count in zip(buckets, counts.tolist(), strict=True):
-            sketch.counts[bucket] = sketch.counts.get(bucket, 0) + count
-        return sketch._coarsened()
+        buckets = np.floor(np.ldexp(values, -exponent)).astype(np.int64)
+        while True:
+            begins = np.flatnonzero(np.diff(buckets, prepend=buckets[0] - 1))
+            buckets, counts = buckets[begins], np.add.reduceat(counts, begins)
+            if len(buckets) <= cls.limit:
+                return cls(exponent, dict(zip(buckets.tolist(), counts.tolist(), strict=True)))
+            buckets, exponent = buckets >> 1, exponent + 1
 
     def merged(self, other: TimeSketch) -> TimeSketch:
         """Both together."""
