@@ -20,9 +20,7 @@ _FEW_REPEATS = 0.02
 _COMMON = 0.05
 """Share of rows that the ten commonest values of a category have at least, however many values there are."""
 
-_ID_NAME = re.compile(
-    r"(^|[_\s.-])(id|key|uuid|guid|nr|nbr|no|num|number|index|rownum)$|[a-z](Id|ID|Key|Nr|No)$", re.IGNORECASE
-)
+_ID_NAME = re.compile(r"(?i:(^|[_\s.-])(id|key|uuid|guid|nr|nbr|no|num|number|index|rownum)$)|[a-z](Id|ID|Key|Nr|No)$")
 _TARGET_NAMES = ("target", "label", "y", "response", "outcome", "price", "saleprice", "medv", "quality")
 _LABEL_NAMES = (
     *("class", "income", "churn", "churned", "default", "default payment", "default payment next month", "defaulted"),
@@ -30,21 +28,7 @@ _LABEL_NAMES = (
 )
 """Names of a target where the column has few values."""
 
-_POSITIVE_LABELS = (
-    "yes",
-    "y",
-    "true",
-    "t",
-    "1",
-    "positive",
-    "pos",
-    "fraud",
-    "bad",
-    "churn",
-    "churned",
-    "default",
-    "malignant",
-)
+_POSITIVE_LABEL = re.compile(r"yes|y|true|t|1|positive|pos|fraud|bad|churn|churned|default|malignant", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -109,7 +93,7 @@ def positive_label(column: ColumnLook) -> str | int | None:
         numbers = sorted(int(label) for label in labels if isinstance(label, float))
         return None if numbers == [0, 1] else numbers[-1]
     words = [str(label) for label in labels]
-    return next((word for word in words if word.strip().lower() in _POSITIVE_LABELS), words[-1])
+    return next((word for word in words if _POSITIVE_LABEL.fullmatch(word.strip())), words[-1])
 
 
 def likely_time(look: TableLook) -> str | None:
