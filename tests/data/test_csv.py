@@ -36,7 +36,7 @@ bodies = st.lists(st.tuples(lines, st.sampled_from(["\n", "\r\n", "\r", "\n\n"])
 
 
 @settings(
-    derandomize=True, deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    derandomize=True, deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(bodies, st.booleans(), st.integers(1, 5), st.integers(1, 40))
 def test_any_slicing_gives_the_rows_of_one_slice(
@@ -52,7 +52,7 @@ def test_any_slicing_gives_the_rows_of_one_slice(
 
 
 @settings(
-    derandomize=True, deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    derandomize=True, deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(bodies)
 def test_rows_are_those_of_the_csv_module_and_what_it_calls_wrong_is_broken(tmp_path: Path, body: str) -> None:
