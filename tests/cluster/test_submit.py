@@ -79,6 +79,22 @@ def test_output_and_exit_code_of_the_job_come_back(project: Path, cluster: Clust
 
 
 @pytest.mark.ray
+def test_a_job_on_this_machine_runs_where_its_project_file_lies(
+    project: Path, cluster: ClusterInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROWS_FILE", "rows.csv")
+    project.write_text('[project]\nname = "demo"\n[data]\nsource = "${ROWS_FILE}"\n')
+    rows = "".join(f"{i},{i % 7}\n" for i in range(50))
+    (project.parent / "rows.csv").write_text("amount,weekday\n" + rows)
+    output = io.StringIO()
+    done = submit("prepare", project, address=cluster.dashboard, json_output=True, output=output)
+    assert done.result is not None, output.getvalue()
+    assert (done.exit_code, done.result["command"], done.result["rows_in"]) == (0, "prepare", 50)
+    assert done.result["destination"] == str(project.parent / "out" / "prepared")
+    assert "Ray, 1 task" in output.getvalue()
+
+
+@pytest.mark.ray
 def test_with_json_the_result_is_apart_from_what_people_read(project: Path, cluster: ClusterInfo) -> None:
     result = {"command": "score", "error": {"what": "no such column"}}
     job = f"import sys; print('reading\\n{{not json'); print({json.dumps(result)!r}); print('done'); sys.exit(2)"
