@@ -65,7 +65,7 @@ class FormatSection(Section):
     @field_validator("delimiter")
     @classmethod
     def _one_byte(cls, value: str | None) -> str | None:
-        if value is not None and len(value.encode()) != 1:
+        if value is not None and (len(value.encode()) != 1 or value in '"\r\n'):
             raise ValueError("a delimiter is one ASCII character, such as ',' or ';' or '\\t'")
         return value
 

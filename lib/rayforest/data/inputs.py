@@ -41,7 +41,7 @@ def _source(project: Project, patterns: tuple[str, ...], section: FormatSection)
         patterns=patterns,
         base=project.base,
         format=section.type,
-        csv=CsvFormat(**options) if options or section.type == "csv" else None,
+        csv=CsvFormat(**options) if options else None,
     )
 
 

@@ -18,7 +18,7 @@ from rayforest.data.contract import ColumnContract, Contract
 from rayforest.data.kinds import Kind
 from rayforest.data.sql import Expression, category_text, parse
 from rayforest.errors import ConfigError, did_you_mean
-from rayforest.project import Project, Scalar
+from rayforest.project import Project
 
 SPLIT_COLUMN = "split"
 TARGET_COLUMN = "target"
@@ -166,12 +166,13 @@ def compile_recipe(project: Project, found: Mapping[str, Kind]) -> Recipe:
             off_limits.update(expression.columns)
             if where == "data.time" and expression.kind not in (Kind.NUMBER, Kind.TIMESTAMP):
                 raise ConfigError(f"data.time is a {expression.kind}", expected="a number or a timestamp")
-            if where == "data.target" and expression.kind is Kind.TIMESTAMP:
-                raise ConfigError("data.target is a timestamp", expected="a number, a boolean or a label")
+            if where == "data.target":
+                _check_target(expression, data.positive)
     features = tuple(project.features.expressions.items()) or _default_features(
         kinds, off_limits | set(project.split.key)
     )
     categorical = _check_features(features, project, kinds, used)
+    _refuse_patterns(used)
     columns = tuple(
         ColumnContract.of(name, data.columns[name], required=name in data.key)
         if name in data.columns
@@ -188,6 +189,22 @@ def compile_recipe(project: Project, found: Mapping[str, Kind]) -> Recipe:
         categorical=categorical,
         unseen=project.features.unseen,
     )
+
+
+def _check_target(target: Expression, positive: bool | float | str | None) -> None:
+    if target.kind is Kind.TIMESTAMP:
+        raise ConfigError("data.target is a timestamp", expected="a number, a boolean or a label")
+    fits = {
+        Kind.STRING: True,  # compared as text
+        Kind.BOOLEAN: isinstance(positive, bool),
+        Kind.NUMBER: isinstance(positive, int | float) and not isinstance(positive, bool),
+    }
+    if positive is not None and not fits[target.kind]:
+        raise ConfigError(
+            f"data.positive = {positive!r} never equals the target, which is a {target.kind}",
+            expected={Kind.BOOLEAN: "true or false"}.get(target.kind, f"a {target.kind}"),
+            next_step="write the label as the data has it, or leave positive out",
+        )
 
 
 def _check_features(
@@ -244,10 +261,12 @@ def _must_exist(name: str, found: Mapping[str, Kind], where: str) -> None:
         raise ConfigError(f"{where}: the data has no column {name!r}", next_step=did_you_mean(name, found))
 
 
+def _refuse_patterns(names: Iterable[str]) -> None:
+    """Polars reads these names as patterns over all columns."""
+    for name in names:
+        if name == "*" or (name.startswith("^") and name.endswith("$")):
+            raise ConfigError(f"a column named {name!r} cannot be used", next_step="rename it, or leave it out")
+
+
 def _sorted_union(names: Iterable[Iterable[str]]) -> tuple[str, ...]:
     return tuple(sorted({name for group in names for name in group}))
-
-
-def label_matches(positive: Scalar, kind: Kind) -> bool:
-    """Whether a positive label can equal a target of this kind."""
-    return isinstance(positive, str) == (kind is Kind.STRING)
