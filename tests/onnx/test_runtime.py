@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from rayforest.errors import BundleError
-from rayforest.onnx import check_safe, runtime_session
+from rayforest.onnx import check_safe, rows_a_call, runtime_session
 
 
 def identity(domain: str = "", initializer: TensorProto | None = None) -> onnx.ModelProto:
@@ -60,3 +60,12 @@ def test_operators_outside_the_standard_are_refused_wherever_they_hide() -> None
 def test_what_is_not_a_model_is_refused(content: bytes) -> None:
     with pytest.raises(BundleError):
         check_safe(content)
+
+
+def test_wide_tree_inputs_are_given_in_smaller_portions() -> None:
+    narrow = helper.make_node("TreeEnsemble", ["x"], ["z"], domain="ai.onnx.ml", nodes_featureids=[0, 39])
+    wide = helper.make_node("TreeEnsemble", ["x"], ["z"], domain="ai.onnx.ml", nodes_featureids=[0, 6_999])
+    for node, rows in ((None, 8_192), (narrow, 8_192), (wide, 256)):
+        model = identity()
+        model.graph.node.extend([node] if node else [])
+        assert rows_a_call(model) == rows

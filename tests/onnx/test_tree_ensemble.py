@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from rayforest.errors import ConfigError, InputError
 from rayforest.onnx import check_parity, from_lightgbm, runtime_session
-from rayforest.onnx.lightgbm_text import read_lightgbm
+from rayforest.onnx.lightgbm_text import LightGBMModel, Tree, read_lightgbm
+from rayforest.onnx.tree_ensemble import MAX_DEPTH
 
 Floats = NDArray[np.float64]
 QUIET = {"verbose": -1, "num_threads": 1, "min_data_in_leaf": 5, "min_data_per_group": 5, "cat_smooth": 1}
@@ -224,6 +225,20 @@ def test_what_is_not_a_trained_model_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text(other)
     with pytest.raises(ConfigError, match="of_the_future"):
         from_lightgbm(tmp_path / "other.txt")
+
+
+def test_a_tree_too_deep_for_the_engine_is_refused_and_the_deepest_allowed_is_exact() -> None:
+    def chain(levels: int) -> LightGBMModel:
+        splits = np.arange(levels)
+        deeper = np.where(splits < levels - 1, splits + 1, ~levels)
+        zeros = np.zeros(levels, dtype=np.int64)
+        tree = Tree(zeros, splits.astype(float), zeros, zeros > 0, ~splits, deeper, np.arange(levels + 1.0))
+        return LightGBMModel("regression", {}, 1, ("x",), average=False, trees=(tree,))
+
+    raw, _ = scores(from_lightgbm(chain(MAX_DEPTH)), np.array([[5.5], [1e9], [-1.0]]))
+    assert raw[:, 0].tolist() == [6.0, MAX_DEPTH, 0.0]
+    with pytest.raises(ConfigError, match="too deep"):
+        from_lightgbm(chain(MAX_DEPTH + 1))
 
 
 def test_the_gate_agrees_with_these_tests() -> None:

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rayforest.onnx.parity import ParityEvidence, check_parity
-    from rayforest.onnx.runtime import check_safe, runtime_session
+    from rayforest.onnx.runtime import check_safe, rows_a_call, runtime_session
     from rayforest.onnx.sklearn import to_onnx
     from rayforest.onnx.tree_ensemble import from_lightgbm
 
-__all__ = ["ParityEvidence", "check_parity", "check_safe", "from_lightgbm", "runtime_session", "to_onnx"]
+__all__ = ["ParityEvidence", "check_parity", "check_safe", "from_lightgbm", "rows_a_call", "runtime_session", "to_onnx"]
 
 _HOME = {
     "ParityEvidence": "rayforest.onnx.parity",
     "check_parity": "rayforest.onnx.parity",
     "check_safe": "rayforest.onnx.runtime",
+    "rows_a_call": "rayforest.onnx.runtime",
     "runtime_session": "rayforest.onnx.runtime",
     "to_onnx": "rayforest.onnx.sklearn",
     "from_lightgbm": "rayforest.onnx.tree_ensemble",

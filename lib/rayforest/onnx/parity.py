@@ -17,14 +17,12 @@ from rayforest.errors import InputError, ParityError
 from rayforest.onnx.divergence import find_divergence
 from rayforest.onnx.lightgbm_text import Bools, Floats, LightGBMModel, LightGBMSource, booster_of, read_lightgbm
 from rayforest.onnx.parity_rows import threshold_rows
-from rayforest.onnx.runtime import runtime_session
+from rayforest.onnx.runtime import rows_a_call, runtime_session
 
 MAX_RELATIVE_DIFFERENCE = 1e-15
 """Allowed between predictions: exp and log of the two engines differ in their last bits."""
 SMALLEST = 5e-324
 """Allowed between predictions that are subnormal, where one unit is more than 1e-15 of the value."""
-
-_ROWS_A_CALL = 4_096
 
 
 @dataclass(frozen=True)
@@ -116,8 +114,9 @@ class _Gate:
     def compare(self, rows: Floats, origin: str) -> float:
         """The largest relative difference of the predictions, once the raw scores are found equal."""
         largest = 0.0
-        for start in range(0, len(rows), _ROWS_A_CALL):
-            part = np.ascontiguousarray(rows[start : start + _ROWS_A_CALL])
+        step = rows_a_call(self.model)
+        for start in range(0, len(rows), step):
+            part = np.ascontiguousarray(rows[start : start + step])
             raw, prediction = self.session.run(["raw_score", "prediction"], {"features": part})
             reference = self._predict(part, raw_score=True)
             for engine, scores in (("onnxruntime", raw), *((name, run(part)) for name, run in self.also.items())):

@@ -33,11 +33,11 @@ def to_onnx(
     """`skl2onnx.to_onnx`, with its arguments and outputs, for models that hold LGBMClassifier, -Regressor or -Ranker.
 
     The trees compute in double, whatever flows into them. Where the columns reach them as double (`X` of float64, or
-    `DoubleTensorType`, and steps before them that keep double), raw scores inside the graph equal LightGBM's in every
-    bit, and probabilities and predictions lie within 1e-15 relative. Where skl2onnx feeds float32, the trees are
-    exact for the values rounded to float32, which is what LightGBM sees if its pipeline is given float32 too; a
-    float64 value beside a threshold may then fall on its other side. Outputs have skl2onnx's types: double for double
-    inputs, otherwise float32, to which probabilities and predictions are rounded at the end.
+    `DoubleTensorType`, and steps that keep double), raw scores equal LightGBM's in every bit; predictions and
+    probabilities lie within 1e-15 relative, and the 1 - p of a binary classifier within 1e-15. Where skl2onnx feeds
+    float32, the trees are exact for the values rounded to float32, which is what LightGBM sees if its pipeline is given
+    float32 too; a float64 value beside a threshold may then fall on its other side. Outputs are double where the trees'
+    input is double, otherwise float32, to which predictions and probabilities are rounded at the end.
 
     The result asks for ai.onnx.ml 5, also where `target_opset` asks for less. Run it with
     `rayforest.onnx.runtime_session`: with several threads onnxruntime adds the trees in another order.

@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, helper, numpy_helper
 
+from rayforest.errors import ConfigError
 from rayforest.onnx.graph import ML_DOMAIN, Graph, double_matrix, double_vector
 from rayforest.onnx.lightgbm_text import Floats, Ints, LightGBMModel, LightGBMSource, Tree, read_lightgbm
 from rayforest.onnx.linear_leaves import append_linear_sum
@@ -24,6 +25,8 @@ from rayforest.onnx.tree_input import Splits, append_tree_input
 
 _LEQ, _MEMBER = 0, 6  # nodes_modes of TreeEnsemble
 _SUM, _NO_TRANSFORM = 1, 0  # aggregate_function and post_transform
+MAX_DEPTH = 5_000
+"""onnxruntime loads a tree level by level on its stack, and dies of one between 10,000 and 20,000 levels deep."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,9 @@ def append_trees(graph: Graph, model: LightGBMModel, features: str, *, names: Sc
 
 def append_raw_score(graph: Graph, model: LightGBMModel, features: str) -> str:
     """Append the trees; return the name of the raw score, double [rows, n_outputs]."""
+    for number, tree in enumerate(model.trees):
+        if len(tree.left) >= MAX_DEPTH:
+            _check_depth(tree, number)
     model = replace(model, trees=tuple(_with_a_split(tree) for tree in model.trees))
     tree_input, splits = append_tree_input(graph, model, features)
     if any(tree.linear for tree in model.trees):
@@ -112,6 +118,19 @@ def append_raw_score(graph: Graph, model: LightGBMModel, features: str) -> str:
     values = np.concatenate([tree.leaf_value for tree in model.trees])
     ensemble = _ensemble(model, splits, values, targets=np.arange(len(model.trees)) % model.n_outputs)
     return graph.add("TreeEnsemble", tree_input, domain=ML_DOMAIN, **ensemble)
+
+
+def _check_depth(tree: Tree, number: int) -> None:
+    level = np.zeros(len(tree.left), dtype=np.int64)
+    for split, children in enumerate(np.stack([tree.left, tree.right], axis=1)):
+        level[children[children >= 0]] = level[split] + 1
+    if level.max() >= MAX_DEPTH:
+        raise ConfigError(
+            f"Tree {number} is too deep for onnxruntime, which would crash on it.",
+            expected=f"at most {MAX_DEPTH} levels",
+            found=str(level.max() + 1),
+            next_step="train with max_depth",
+        )
 
 
 def _with_a_split(tree: Tree) -> Tree:
