@@ -17,7 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rayforest.api import RunResult, export, files, prepare, read, run, score, tune
+    from rayforest.api import RunResult, dataset, export, files, prepare, read, run, score, tune
     from rayforest.checking import check
     from rayforest.data.payments import generate_payments
     from rayforest.data.starter import starter_project
@@ -33,6 +33,7 @@ _HOME = {
     "RunResult": "rayforest.api",
     "StageResult": "rayforest.report",
     "check": "rayforest.checking",
+    "dataset": "rayforest.api",
     "export": "rayforest.api",
     "files": "rayforest.api",
     "generate_payments": "rayforest.data.payments",
@@ -51,6 +52,7 @@ __all__ = [
     "RunResult",
     "StageResult",
     "check",
+    "dataset",
     "export",
     "files",
     "generate_payments",

@@ -14,6 +14,7 @@ from rayforest.report import Reporter, Silent, StageResult
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow.dataset as ds
 
     from rayforest.engine.executors import Executor
 
@@ -130,6 +131,17 @@ def read(destination: str | Path) -> pl.LazyFrame:
     if not paths:
         return frame_of(manifest.schema.empty_table()).lazy()
     return pl.scan_parquet(paths)
+
+
+def dataset(destination: str | Path) -> ds.Dataset:
+    """The current version as a pyarrow Dataset, for DuckDB, Ray Data and others that take one."""
+    import pyarrow.dataset as ds
+
+    from rayforest.engine.publish import read_manifest
+    from rayforest.engine.store import open_store
+
+    manifest = read_manifest(open_store(destination))
+    return ds.dataset(list(manifest.files()), schema=manifest.schema, format="parquet")
 
 
 @contextmanager

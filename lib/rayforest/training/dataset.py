@@ -16,7 +16,6 @@ import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rayforest.data.contract import Contract
@@ -29,6 +28,7 @@ from rayforest.engine.store import open_store
 from rayforest.training.problem import Problem
 
 Matrix = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.float64]
 
 
 def encode_features(frame: pl.DataFrame, features: Sequence[str], categories: dict[str, list[str]]) -> Matrix:
@@ -89,19 +89,32 @@ class PreparedData:
         return [name for name, _ in self.recipe.features]
 
     def frames(self, part: str) -> Iterator[pl.DataFrame]:
-        """Rows of one part, shard by shard, in input order: features and target."""
-        wanted = [SPLIT_COLUMN, *self.feature_names, *([TARGET_COLUMN] if self.recipe.target is not None else [])]
+        """Features of the rows of one part, shard by shard, in input order."""
         for path in self.manifest.data_paths():
-            with self.manifest.store.open_read(path) as file:
-                table = pq.read_table(file, columns=wanted)
-            yield _part(table, part)
+            yield self._rows(path, part, self.feature_names)
 
-    def matrices(self, part: str, problem: Problem) -> Iterator[tuple[Matrix, npt.NDArray[np.float64]]]:
+    def matrices(self, part: str, problem: Problem) -> Iterator[tuple[Matrix, Labels]]:
         """Model inputs and encoded labels of one part, shard by shard; rows with an unknown label are left out."""
-        for frame in self.frames(part):
-            labels = problem.encode(frame[TARGET_COLUMN])
-            known = ~np.isnan(labels)
-            yield encode_features(frame, self.feature_names, self.categories)[known], labels[known]
+        for path in self.manifest.data_paths():
+            yield self.matrix(path, part, problem)
+
+    def matrix(self, path: str, part: str, problem: Problem) -> tuple[Matrix, Labels]:
+        """The same for one shard's file."""
+        frame = self._rows(path, part, [TARGET_COLUMN, *self.feature_names])
+        labels = problem.encode(frame[TARGET_COLUMN])
+        known = ~np.isnan(labels)
+        return encode_features(frame, self.feature_names, self.categories)[known], labels[known]
+
+    def labels(self, part: str, problem: Problem) -> Iterator[Labels]:
+        """The encoded labels alone, shard by shard, with the same rows left out."""
+        for path in self.manifest.data_paths():
+            labels = problem.encode(self._rows(path, part, [TARGET_COLUMN])[TARGET_COLUMN])
+            yield labels[~np.isnan(labels)]
+
+    def _rows(self, path: str, part: str, columns: list[str]) -> pl.DataFrame:
+        with self.manifest.store.open_read(path) as file:
+            table = pq.read_table(file, columns=[SPLIT_COLUMN, *columns])
+        return frame_of(table).filter(pl.col(SPLIT_COLUMN) == part)
 
 
 class _Rows(lgb.Sequence):
@@ -125,29 +138,15 @@ class _Blocks:
     def __init__(self, data: PreparedData, part: str, problem: Problem) -> None:
         self.data, self.part, self.problem = data, part, problem
         self.paths = list(data.manifest.data_paths())
-        self.rows: list[int] = []
-        labels: list[npt.NDArray[np.float64]] = []
+        labels = list(data.labels(part, problem))
+        self.rows = [len(block) for block in labels]
+        self.labels = np.concatenate(labels)
         self._loaded: tuple[int, Matrix] | None = None
-        for path in self.paths:
-            with data.manifest.store.open_read(path) as file:
-                table = pq.read_table(file, columns=[SPLIT_COLUMN, TARGET_COLUMN])
-            encoded = problem.encode(_part(table, part)[TARGET_COLUMN])
-            labels.append(encoded[~np.isnan(encoded)])
-            self.rows.append(len(labels[-1]))
-        self.labels = np.concatenate(labels) if labels else np.empty(0)
 
     def load(self, block: int) -> Matrix:
         if self._loaded is None or self._loaded[0] != block:
-            with self.data.manifest.store.open_read(self.paths[block]) as file:
-                table = pq.read_table(file, columns=[SPLIT_COLUMN, TARGET_COLUMN, *self.data.feature_names])
-            frame = _part(table, self.part)
-            known = ~np.isnan(self.problem.encode(frame[TARGET_COLUMN]))
-            self._loaded = block, encode_features(frame, self.data.feature_names, self.data.categories)[known]
+            self._loaded = block, self.data.matrix(self.paths[block], self.part, self.problem)[0]
         return self._loaded[1]
-
-
-def _part(table: pa.Table, part: str) -> pl.DataFrame:
-    return frame_of(table).filter(pl.col(SPLIT_COLUMN) == part)
 
 
 def binned(data: PreparedData, problem: Problem, params: dict[str, Any]) -> tuple[lgb.Dataset, lgb.Dataset]:

@@ -127,7 +127,7 @@ def _test_metrics(data: PreparedData, problem: Problem, best: TrialRecord) -> di
     booster = lgb.Booster(model_str=best.model)
     part = "test" if data.profile.parts.get("test") else "valid"
     predictions, labels = gather((np.asarray(booster.predict(x)), y) for x, y in data.matrices(part, problem) if len(y))
-    _, training = gather((y, y) for _, y in data.matrices("train", problem))
+    training = np.concatenate(list(data.labels("train", problem)))
     return evaluate(problem, predictions, labels) | baseline(problem, training, labels)
 
 
