@@ -119,7 +119,9 @@ def carry_out(
             _show_trace()
     except BrokenPipeError:
         return 1
-    except Exception as raised:  # the last resort: no user sees a stack trace unasked
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as raised:  # the last resort: no user sees a stack trace unasked; a panic in Rust is no Exception
         error = RayforestError(
             f"{command} failed unexpectedly: {type(raised).__name__}",
             found=str(raised).splitlines()[0][:300] if debug and str(raised) else "",

@@ -6,6 +6,7 @@ where there is one, and the nearest valid name.
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import re
 import tomllib
@@ -38,16 +39,23 @@ Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isin
 class Section(BaseModel):
     """A table of the project file: frozen, and no key that it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ProjectSection(Section):
     """Who this project is and where it writes."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: str
     root: str = "out"
     """Folder or URI that holds prepared, tuned, bundle and scored."""
-    seed: StrictInt = 0
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
+            raise ValueError("a name of letters, digits, '.', '_' and '-'")
+        return value
 
 
 class FormatSection(Section):
@@ -87,14 +95,22 @@ Format = Annotated[FormatSection, BeforeValidator(_format)]
 """`format = "csv"`, or a `[data.format]` table."""
 
 
+def _iso_text(value: object) -> object:
+    """TOML has dates of its own: min = 2024-01-31 means the same as min = "2024-01-31"."""
+    return value.isoformat() if isinstance(value, dt.date) else value
+
+
+Bound = Annotated[StrictFloat | StrictStr | None, BeforeValidator(_iso_text)]
+
+
 class ColumnSection(Section):
     """What a raw column must hold. A row that breaks it is quarantined."""
 
     type: Kind
     required: StrictBool = False
-    min: StrictFloat | StrictStr | None = None
+    min: Bound = None
     """Smallest allowed number, or timestamp as ISO text."""
-    max: StrictFloat | StrictStr | None = None
+    max: Bound = None
     values: tuple[Scalar, ...] | None = None
     """The only allowed values; null is allowed unless `required`."""
     null_values: tuple[Scalar, ...] = ()
@@ -103,13 +119,25 @@ class ColumnSection(Section):
     """strptime format of a timestamp that is stored as text."""
 
     @model_validator(mode="after")
-    def _bounds_fit_the_kind(self) -> ColumnSection:
-        if self.type in (Kind.STRING, Kind.BOOLEAN) and (self.min is not None or self.max is not None):
-            raise ValueError(f"min and max are for numbers and timestamps; this column is a {self.type}")
-        if self.type is Kind.NUMBER and (isinstance(self.min, str) or isinstance(self.max, str)):
-            raise ValueError("min and max of a number are numbers")
+    def _values_fit_the_kind(self) -> ColumnSection:
+        bounds = [bound for bound in (self.min, self.max) if bound is not None]
+        if self.type in (Kind.STRING, Kind.BOOLEAN) and bounds:
+            raise ValueError(f"min and max only for numbers and timestamps; this column is a {self.type}")
+        if self.type is Kind.NUMBER and any(isinstance(bound, str) for bound in bounds):
+            raise ValueError("numbers as min and max of a number")
+        if self.type is Kind.TIMESTAMP and any(not isinstance(bound, str) for bound in bounds):
+            raise ValueError('dates or texts such as "2024-01-31 12:00" as min and max of a timestamp')
+        fits: dict[Kind, tuple[type, ...]] = {
+            Kind.NUMBER: (int, float),
+            Kind.BOOLEAN: (bool,),
+            Kind.TIMESTAMP: (str,),
+            Kind.STRING: (str, int, float),
+        }
+        for value in self.values or ():
+            if not isinstance(value, fits[self.type]) or (isinstance(value, bool) and self.type is not Kind.BOOLEAN):
+                raise ValueError(f"values of the column's own type, which is {self.type}")
         if self.format is not None and self.type is not Kind.TIMESTAMP:
-            raise ValueError(f"format is for timestamps; this column is a {self.type}")
+            raise ValueError(f"format only for timestamps; this column is a {self.type}")
         return self
 
 
@@ -183,13 +211,15 @@ class Shares(Section):
     def _add_up(self) -> Shares:
         total = self.train + self.valid + self.test
         if abs(total - 1) > 1e-9:
-            raise ValueError(f"train + valid + test must be 1, not {total:g}")
+            raise ValueError(f"shares that add up to 1; these make {total:g}")
         return self
 
 
 def _shares(value: object) -> object:
-    if isinstance(value, list | tuple):
-        return dict(zip(("train", "valid", "test"), value, strict=True)) if len(value) == 3 else value
+    if isinstance(value, list):
+        if len(value) != 3:
+            raise ValueError("three shares: [train, valid, test]")
+        return dict(zip(("train", "valid", "test"), value, strict=True))
     return value
 
 
@@ -296,16 +326,20 @@ def load_project(path: str | Path, overrides: Sequence[str] = ()) -> Project:
     """
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
             f"project file {file} does not exist",
             expected="a TOML file",
             next_step="write one with: rayforest init DATA... > project.toml",
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigError(
-            f"project file {file} cannot be read", expected="a TOML file in UTF-8", found=str(error)
+            f"project file {file} cannot be read", expected="a TOML file", found=error.strerror or ""
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"project file {file} cannot be read", expected="a TOML file in UTF-8", found="bytes that are not UTF-8"
         ) from None
     try:
         table = tomllib.loads(text)
@@ -387,64 +421,13 @@ def _validate(table: dict[str, Any], *, base: Path, subject: str, text: str) -> 
     try:
         return Project.model_validate(table).model_copy(update={"base": base})
     except ValidationError as error:
-        raise _explain(error, table, subject, text) from None
+        from rayforest.project_errors import explain
+
+        raise explain(error, table, text, subject, names_at=lambda path: _names(_model_at(path))) from None
 
 
 def _names(model: type[BaseModel]) -> list[str]:
     return [name for name in model.model_fields if name not in ("base", "expressions")]
-
-
-def _explain(error: ValidationError, table: dict[str, Any], subject: str, text: str) -> ConfigError:
-    """The first validation error as one of ours; pydantic's own text speaks of Python, not of TOML."""
-    first = error.errors(include_url=False, include_input=True)[0]
-    path = _toml_path(first["loc"], table)
-    key = ".".join(path)
-    line = _line_of(text, path)
-    where = f"{subject}, line {line}" if line else subject
-    more = error.error_count() - 1
-    tail = f" (and {more} more after this one)" if more else ""
-    kind, value = first["type"], first["input"]
-    if kind == "extra_forbidden":
-        valid = _names(_model_at(path[:-1]))
-        return ConfigError(
-            f"{where}: unknown key {key!r}{tail}",
-            expected=f"one of {', '.join(valid)}",
-            next_step=did_you_mean(path[-1], valid),
-        )
-    if kind == "missing":
-        return ConfigError(
-            f"{where}: {key!r} is missing{tail}", next_step=f"add {path[-1]} to [{'.'.join(path[:-1]) or 'the file'}]"
-        )
-    message = first["msg"].removeprefix("Value error, ")
-    expected = message[:1].lower() + message[1:]
-    shown = (
-        repr(value)
-        if isinstance(value, bool | int | float | str)
-        else f"a {'table' if isinstance(value, dict) else type(value).__name__}"
-    )
-    if kind in ("enum", "literal_error") and isinstance(value, str):
-        options = re.findall(r"'([^']+)'", message)
-        return ConfigError(
-            f"{where}: {key} = {shown} is not a valid value{tail}",
-            expected="one of " + ", ".join(repr(o) for o in options),
-            found=shown,
-            next_step=did_you_mean(value, options),
-        )
-    return ConfigError(f"{where}: {key} is not valid{tail}", expected=expected, found=shown)
-
-
-def _toml_path(loc: tuple[int | str, ...], table: dict[str, Any]) -> tuple[str, ...]:
-    """The part of pydantic's location that names keys of the file (it also names union members and list places)."""
-    path: list[str] = []
-    node: Any = table
-    for index, part in enumerate(loc):
-        if part == "expressions":  # [features] holds its names directly
-            continue
-        last = index == len(loc) - 1
-        if isinstance(node, dict) and (part in node or last) and isinstance(part, str):
-            path.append(part)
-            node = node.get(part)
-    return tuple(path) or tuple(str(p) for p in loc[:1])
 
 
 def _model_at(path: tuple[str, ...]) -> type[BaseModel]:
@@ -456,23 +439,3 @@ def _model_at(path: tuple[str, ...]) -> type[BaseModel]:
         return Shares
     annotation = Project.model_fields[path[0]].annotation if path and path[0] in Project.model_fields else Project
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else Project
-
-
-def _line_of(text: str, path: tuple[str, ...]) -> int | None:
-    """Line of a key in TOML text, found by its table header and its name."""
-    table, best = "", None
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if header := re.match(r"\[+\s*([^\]]+?)\s*\]+", stripped):
-            table = header.group(1).replace('"', "")
-            if table == ".".join(path):
-                return number
-            continue
-        name = stripped.partition("=")[0].strip().strip('"')
-        full = f"{table}.{name}" if table else name
-        for depth in range(len(path), 0, -1):
-            if full == ".".join(path[:depth]) and "=" in stripped:
-                if depth == len(path):
-                    return number
-                best = best or number
-    return best

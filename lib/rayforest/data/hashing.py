@@ -6,8 +6,6 @@ and in every version, and can be computed again by other software. Source: xxHas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -139,9 +137,3 @@ def _rotate(value: U64, bits: int) -> U64:
 
 def _round(lane: U64, word: U64) -> U64:
     return _rotate(lane + word * _P2, 31) * _P1
-
-
-def shares_to_bounds(shares: Sequence[float]) -> U64:
-    """Upper bounds on the hash for cumulative shares, so that `searchsorted(bounds, hash, 'right')` is the part."""
-    cumulative = np.cumsum(np.asarray(shares, np.float64))[:-1]
-    return np.array([min(int(c * 2.0**64), 2**64 - 1) for c in cumulative], np.uint64)

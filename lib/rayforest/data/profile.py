@@ -31,6 +31,7 @@ class ColumnProfile:
     rows: int = 0
     nulls: int = 0
     minimum: float | None = None
+    """Of the finite numbers: JSON has no infinity."""
     maximum: float | None = None
     histogram: Counter[int] = field(default_factory=Counter)
     """Finite numbers by bucket."""
@@ -47,9 +48,10 @@ class ColumnProfile:
             profile.categories = Counter(dict(counted.iter_rows()))
             return profile
         numbers = values.to_numpy()
+        numbers = numbers[np.isfinite(numbers)]
         if len(numbers):
             profile.minimum, profile.maximum = float(numbers.min()), float(numbers.max())
-            buckets, counts = np.unique(_buckets(numbers[np.isfinite(numbers)]), return_counts=True)
+            buckets, counts = np.unique(_buckets(numbers), return_counts=True)
             profile.histogram = Counter(dict(zip(buckets.tolist(), counts.tolist(), strict=True)))
         return profile
 

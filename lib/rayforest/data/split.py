@@ -115,8 +115,9 @@ class TimeSketch:
 
 
 def _finest_exponent(values: npt.NDArray[np.float64]) -> int:
-    """An exponent at which all values fit 62-bit buckets: whole numbers keep 0 where they can."""
-    largest = float(np.max(np.abs(values)))
-    _, top = math.frexp(largest) if largest else (0.0, 0)
-    floor = max(top - 62, -1074)
-    return max(floor, 0) if bool(np.all(values == np.floor(values))) else max(floor, -20)
+    """An exponent at which all values fit 62-bit buckets.
+
+    Of shards the largest is the whole's, so that the cuts do not depend on how rows were divided into shards.
+    """
+    _, top = math.frexp(float(np.max(np.abs(values))))
+    return max(top - 62, -20)

@@ -18,12 +18,17 @@ _EXTENSION = b"ARROW:extension:name"
 
 
 def kind_of(field: pa.Field) -> Kind | None:
-    """The kind of a stored column; None for nested, binary, time-of-day and extension types, which are not read."""
+    """The kind of a stored column; None for those that are not read.
+
+    These are nested, binary, time-of-day and extension types, and decimals of more than 38 digits.
+    """
     stored = field.type
     if isinstance(stored, pa.BaseExtensionType) or _EXTENSION in (field.metadata or {}):
         return None
     if pa.types.is_dictionary(stored):
         stored = stored.value_type
+    if pa.types.is_decimal256(stored):  # Polars has no such type
+        return None
     if pa.types.is_boolean(stored):
         return Kind.BOOLEAN
     if pa.types.is_integer(stored) or pa.types.is_floating(stored) or pa.types.is_decimal(stored):
