@@ -21,6 +21,8 @@ TRUE_PATTERN = "[ \\t]*(?:[tT]|[tT][rR][uU][eE]|[yY]|[yY][eE][sS]|1)[ \\t]*"
 FALSE_PATTERN = "[ \\t]*(?:[fF]|[fF][aA][lL][sS][eE]|[nN]|[nN][oO]|0)[ \\t]*"
 
 _WHOLE_LIMIT = 2.0**53
+_PLAIN_BYTES = 40
+"""A longer text may have more digits than `NUMBER_PATTERN` takes."""
 
 
 def category_text(kind: Kind, values: pl.Expr) -> pl.Expr:
@@ -64,7 +66,17 @@ def timestamp_to_text(values: pl.Expr) -> pl.Expr:
 
 def text_to_number(values: pl.Expr) -> pl.Expr:
     """String to Float64, correctly rounded; null where it is not a number by `NUMBER_PATTERN`."""
-    return values.str.extract(f"^({NUMBER_PATTERN})$").str.strip_chars(" \t").cast(pl.Float64, strict=False)
+    return values.map_batches(_read_numbers, return_dtype=pl.Float64, is_elementwise=True)
+
+
+def _read_numbers(texts: pl.Series) -> pl.Series:
+    """The cast alone where it takes no more than the pattern: short texts without letters. Others are matched too."""
+    numbers = texts.str.strip_chars(" \t").cast(pl.Float64, strict=False)
+    unusual = (texts.str.len_bytes() > _PLAIN_BYTES) | texts.str.contains_any(list("eEiInN"))
+    if not unusual.any():
+        return numbers
+    matched = texts.set(~unusual, None).str.extract(f"^({NUMBER_PATTERN})$").str.strip_chars(" \t")
+    return numbers.zip_with(~unusual, matched.cast(pl.Float64, strict=False))
 
 
 def text_to_boolean(values: pl.Expr) -> pl.Expr:
