@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from rayforest.api import ProjectLike
@@ -69,17 +69,13 @@ def check(project: ProjectLike, *, overrides: Sequence[str] = ()) -> CheckReport
     )
 
 
-def _check_score_columns(recipe: Recipe, project: Project, found: object, file: str) -> None:
-    names = set(found) if isinstance(found, dict) else set()
+def _check_score_columns(recipe: Recipe, project: Project, found: Collection[str], file: str) -> None:
     for name in (*recipe.feature_columns, *recipe.key):
-        if name not in names:
-            raise InputError(
-                f"{file}, which score reads, has no column {name!r}",
-                next_step=did_you_mean(name, names),
-            )
+        if name not in found:
+            raise InputError(f"{file}, which score reads, has no column {name!r}", next_step=did_you_mean(name, found))
     for name in project.score.carry:
-        if name not in names:
-            raise ConfigError(f"score.carry: {file} has no column {name!r}", next_step=did_you_mean(name, names))
+        if name not in found:
+            raise ConfigError(f"score.carry: {file} has no column {name!r}", next_step=did_you_mean(name, found))
 
 
 def _notes(recipe: Recipe, project: Project, unsupported: dict[str, str]) -> list[str]:
@@ -88,10 +84,6 @@ def _notes(recipe: Recipe, project: Project, unsupported: dict[str, str]) -> lis
         notes.append("there is no target: prepare works, tune will not")
     if not recipe.key:
         notes.append("there is no key: repeated rows are not found, and the split treats each row for itself")
-    if project.split.by == "time" and recipe.time is None:
-        raise ConfigError(
-            'split.by = "time" needs a time', expected="time in [data]", next_step="add it, or split by hash"
-        )
     for name, expression in recipe.expressions.items():
         if project.export.graph == "full" and (found := approximate(expression)):
             notes.append(f"feature {name} uses {', '.join(found)}: the graph may differ from Polars in the last bits")

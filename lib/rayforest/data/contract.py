@@ -7,6 +7,7 @@ here; what happens to those that fail is the caller's choice between quarantine 
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from rayforest.data.kinds import Kind
 from rayforest.data.source import RawBatch
 from rayforest.data.sql import parse
 from rayforest.data.values import frame_of, to_kind
+from rayforest.errors import ConfigError
 from rayforest.project import ColumnSection
 
 QUARANTINE_SCHEMA = pa.schema(
@@ -60,6 +62,26 @@ class ColumnContract:
             null_values=section.null_values,
             format=section.format,
         )
+
+    def check_bounds(self) -> None:
+        """Refuse a bound that is no timestamp, where the column is one.
+
+        Raises:
+            ConfigError: names the key.
+        """
+        for key, bound in (("min", self.minimum), ("max", self.maximum)):
+            if bound is not None and self.bound(bound) is None:
+                raise ConfigError(
+                    f"data.columns.{self.name}.{key} is not a timestamp",
+                    expected='a date or a text such as "2024-01-31 12:00"',
+                    found=repr(bound),
+                )
+
+    def bound(self, value: float | str) -> float | dt.datetime | None:
+        """A bound as a value of the column's kind; None if it is none."""
+        if self.kind is Kind.NUMBER:
+            return float(value)
+        return pl.select(to_kind(pl.lit(str(value)), pl.String(), Kind.TIMESTAMP)).item()  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -161,9 +183,9 @@ def check_rows(contract: Contract, table: pa.Table) -> tuple[pl.DataFrame, Verdi
         if column.required:
             verdicts.fail(missing[name], f"{name} is missing")
         if column.minimum is not None:
-            verdicts.fail(value < _bound(column, column.minimum), f"{name} is below {column.minimum}")
+            verdicts.fail(value < column.bound(column.minimum), f"{name} is below {column.minimum}")
         if column.maximum is not None:
-            verdicts.fail(value > _bound(column, column.maximum), f"{name} is above {column.maximum}")
+            verdicts.fail(value > column.bound(column.maximum), f"{name} is above {column.maximum}")
         if column.values is not None:
             allowed = pl.Series([_as_kind(column.kind, v) for v in column.values], dtype=column.kind.polars)
             verdicts.fail(~value.is_in(allowed.implode()), f"{name} is not one of the allowed values")
@@ -186,7 +208,7 @@ def _missing(stored: pl.DataType, column: ColumnContract) -> pl.Expr:
         if words:
             missing |= value.str.strip_chars().is_in(words)
     numbers = [float(v) for v in column.null_values if isinstance(v, int | float)]
-    if numbers and column.kind in (Kind.NUMBER, Kind.STRING):
+    if numbers and (stored.is_numeric() or column.kind in (Kind.NUMBER, Kind.STRING)):
         missing |= to_kind(value, stored, Kind.NUMBER).is_in(numbers).fill_null(value=False)
     return missing
 
@@ -202,9 +224,3 @@ def _as_kind(kind: Kind, value: bool | float | str) -> bool | float | str:
     if kind is Kind.STRING:
         return value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
     return value
-
-
-def _bound(column: ColumnContract, bound: float | str) -> pl.Expr | float:
-    if column.kind is Kind.NUMBER:
-        return float(bound)
-    return pl.select(to_kind(pl.lit(str(bound)), pl.String(), Kind.TIMESTAMP)).item()  # type: ignore[no-any-return]

@@ -22,7 +22,7 @@ from rayforest.data.inputs import claim_inputs, data_source
 from rayforest.data.profile import ColumnProfile, Profile
 from rayforest.data.raw import RawBatch, Source
 from rayforest.data.recipe import PARTS, SPLIT_COLUMN, TARGET_COLUMN, Recipe, compile_recipe
-from rayforest.data.source import columns, list_files, read, stored_schema
+from rayforest.data.source import columns, list_files, read, stored_schema, unsupported_columns
 from rayforest.data.split import HashSplit, TimeSplit
 from rayforest.data.survey import (
     DUPLICATES,
@@ -128,17 +128,29 @@ class PrepareTask:
 
 
 def stored_column(batch: RawBatch, name: str, kind: pa.DataType, verdicts: Verdicts) -> pl.Series:
-    """A raw column in the type that it has in the first file; a value that does not fit fails its row."""
+    """A raw column in the type that it has in the first file; a value that would change in it fails its row."""
     column = batch.table.select([name])
     if column.schema.field(name).type != kind:
         try:
             column = column.cast(pa.schema([pa.field(name, kind)]))
-        except pa.ArrowInvalid:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             values = frame_of(column)[name]
-            fitting = values.cast(frame_of(pa.table({name: pa.array([], kind)})).schema[name], strict=False)
+            fitting = _fitting(values, frame_of(pa.table({name: pa.array([], kind)})).schema[name])
             verdicts.fail(fitting.is_null() & values.is_not_null(), f"{name} is not of type {kind}")
             return fitting
     return frame_of(column)[name]
+
+
+def _fitting(values: pl.Series, kind: pl.DataType) -> pl.Series:
+    """The values as another type, null where one would change."""
+    try:
+        cast = values.cast(kind, strict=False)
+        if values.dtype == pl.String:  # "07" is 7
+            return cast
+        same = cast.cast(values.dtype, strict=False) == values
+        return pl.select(pl.when(same).then(cast)).to_series().alias(values.name)
+    except pl.exceptions.PolarsError:  # a type that never becomes the other one
+        return pl.Series(values.name, [None] * len(values), kind)
 
 
 def prepare(
@@ -161,6 +173,8 @@ def prepare(
     began, reporter = time.monotonic(), reporter or Silent()
     source = data_source(project)
     files = list(list_files(source))
+    for name, stored in unsupported_columns(files[0]).items():
+        reporter.say(f"prepare: column {name} is left out, because rayforest does not read {stored}")
     recipe = compile_recipe(project, columns(files[0], source))
     destination = project.stage("prepared")
     claimed = claim_inputs(
@@ -246,17 +260,21 @@ def _run(
         recipe, source, split, project.split.key or recipe.key, _schema(recipe, key_types), version, buckets
     )
     budget = 0 if project.data.on_bad_row == "fail" else project.data.error_budget
-    run_step(version, plan, task, executor, error_budget=budget, on_progress=progress("prepare"), **policy)
+    totals = run_step(version, plan, task, executor, error_budget=budget, on_progress=progress("prepare"), **policy)
     profile = Profile()
     for record in records(version, plan):
         if record.sidecar is not None:
             profile.add(Profile.from_json(version.store.get(record.sidecar)))
     if not sum(profile.parts.values()):
         raise InputError(
-            "no row is left after preparation",
+            "no row is left after preparation, so nothing was published",
             expected="at least one row that keeps the contract",
-            found=f"{plan.rows} rows in, all of them quarantined" if plan.rows else "no rows at all",
-            next_step="see why rows were quarantined in the files under quarantine/ of the destination",
+            found=f"{plan.rows:,} rows, all of them quarantined: {'; '.join(list(totals.reasons)[:5])}"
+            if plan.rows
+            else "files without rows",
+            next_step=f"see the rows in {version.store.locate(version.base)}/quarantine"
+            if plan.rows
+            else "check data.source",
         )
     extras = {
         "recipe.json": recipe.to_json().encode(),

@@ -62,9 +62,9 @@ class Recipe:
 
     @property
     def key_names(self) -> tuple[str, ...]:
-        """Names of the key columns in prepared shards: their own, or `key.<name>` where a feature has that name."""
-        features = {name for name, _ in self.features}
-        return tuple(f"key.{name}" if name in features else name for name in self.key)
+        """Names of the key columns in prepared shards: their own, or `key.<name>` where another column has that."""
+        taken = {SPLIT_COLUMN, TARGET_COLUMN, *(name for name, _ in self.features)}
+        return tuple(f"key.{name}" if name in taken else name for name in self.key)
 
     @property
     def feature_columns(self) -> tuple[str, ...]:
@@ -142,13 +142,14 @@ def compile_recipe(project: Project, found: Mapping[str, Kind]) -> Recipe:
     for name in declared:
         _must_exist(name, found, f"data.columns.{name}")
     kinds: dict[str, Kind] = {**found, **declared}
-    for where, names in (
-        ("data.key", data.key),
-        ("split.key", project.split.key),
-        ("score.carry", project.score.carry),
-    ):
+    carried = () if project.score.source else project.score.carry  # another source may have other columns
+    for where, names in (("data.key", data.key), ("split.key", project.split.key), ("score.carry", carried)):
         for name in names:
             _must_exist(name, found, where)
+    if project.split.by == "time" and data.time is None:
+        raise ConfigError(
+            'split.by = "time" needs a time', expected="time in [data]", next_step="add it, or split by hash"
+        )
     target = _sql(data.target, kinds)
     time = _sql(data.time, kinds)
     rules = tuple(data.rules.items())
@@ -179,6 +180,8 @@ def compile_recipe(project: Project, found: Mapping[str, Kind]) -> Recipe:
         else ColumnContract(name, kinds[name], required=name in data.key)
         for name in sorted(used)
     )
+    for column in columns:
+        column.check_bounds()
     return Recipe(
         contract=Contract(columns, rules),
         key=data.key,
@@ -242,7 +245,12 @@ def _check_features(
 def _default_features(kinds: Mapping[str, Kind], off_limits: set[str]) -> tuple[tuple[str, str], ...]:
     names = [n for n, kind in kinds.items() if n not in off_limits and kind is not Kind.TIMESTAMP]
     if not names:
-        raise ConfigError("no column is left to be a feature", next_step="name features in [features]")
+        raise ConfigError(
+            "no column is left to be a feature",
+            expected="columns of numbers, booleans or text beside key, target and time",
+            found=", ".join(f"{name} ({kind})" for name, kind in list(kinds.items())[:8]) or "none that can be read",
+            next_step="compute features in [features]" if kinds else "check that this is the right table",
+        )
     return tuple((name, quoted(name)) for name in names)
 
 

@@ -27,12 +27,10 @@ def kind_of(field: pa.Field) -> Kind | None:
         return None
     if pa.types.is_dictionary(stored):
         stored = stored.value_type
-    if pa.types.is_decimal256(stored):  # Polars has no such type
-        return None
     if pa.types.is_boolean(stored):
         return Kind.BOOLEAN
     if pa.types.is_integer(stored) or pa.types.is_floating(stored) or pa.types.is_decimal(stored):
-        return Kind.NUMBER
+        return Kind.NUMBER if not pa.types.is_decimal256(stored) else None  # Polars has none of 39 digits and more
     if pa.types.is_timestamp(stored) or pa.types.is_date(stored):
         return Kind.TIMESTAMP
     if _is_text(stored) or pa.types.is_string_view(stored) or pa.types.is_null(stored):
@@ -96,13 +94,17 @@ def stored_batch(path: str, table: pa.Table, rows: npt.NDArray[np.int64]) -> Raw
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """The same columns without dictionaries and views, which some consumers do not take."""
+    """The same columns in types that every consumer takes: no dictionaries and views, nothing that Parquet changes."""
     return pa.schema([pa.field(field.name, _plain_type(field.type)) for field in schema])
 
 
 def _plain_type(stored: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(stored):
         stored = stored.value_type
+    if pa.types.is_date64(stored):
+        return pa.date32()
+    if pa.types.is_timestamp(stored) and stored.unit == "s":
+        return pa.timestamp("ms", stored.tz)
     return pa.string() if pa.types.is_string_view(stored) else stored
 
 

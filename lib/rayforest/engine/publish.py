@@ -92,8 +92,12 @@ def publish(
     return manifest
 
 
-def read_manifest(destination: Store | str | Path) -> Manifest:
+def read_manifest(destination: Store | str | Path, *, next_step: str = "check the path") -> Manifest:
     """The manifest of the current version: the old result or the new one, never half of one.
+
+    Args:
+        destination: where a run publishes.
+        next_step: what a user should do where no run has begun.
 
     Raises:
         InputError: nothing was published there.
@@ -107,7 +111,7 @@ def read_manifest(destination: Store | str | Path) -> Manifest:
             f"There is no published result at {store.uri}",
             expected="a destination that a run has finished",
             found="a run that did not finish" if claimed else "no run at all",
-            next_step="run the same command again to finish it" if claimed else "check the path",
+            next_step="run the same command again to finish it" if claimed else next_step,
         )
     return manifest
 

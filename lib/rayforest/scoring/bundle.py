@@ -48,7 +48,18 @@ class Bundle:
     files: dict[str, bytes] = field(repr=False)
 
     def read(self, name: str) -> bytes:
-        """A file of the bundle."""
+        """A file of the bundle.
+
+        Raises:
+            BundleError: its manifest names no such file.
+        """
+        if name not in self.files:
+            raise BundleError(
+                f"the bundle at {self.location} has no {name}",
+                expected="the files that export wrote",
+                found=", ".join(sorted(self.files)),
+                next_step="run: rayforest export PROJECT --replace",
+            )
         return self.files[name]
 
     @property

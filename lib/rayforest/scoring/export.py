@@ -20,7 +20,7 @@ from rayforest.data.recipe import Recipe
 from rayforest.engine.commit import Destination, plan_key
 from rayforest.engine.publish import publish
 from rayforest.engine.store import open_store
-from rayforest.errors import ConfigError
+from rayforest.errors import ConfigError, InputError
 from rayforest.onnx.feature_graph import full_model, inexpressible
 from rayforest.onnx.parity import check_parity
 from rayforest.onnx.tree_ensemble import from_lightgbm
@@ -37,7 +37,7 @@ def export(project: Project, *, replace: bool = False, reporter: Reporter | None
     """Write ROOT/bundle from ROOT/tuned and ROOT/prepared.
 
     Raises:
-        InputError: there is no tuned model.
+        InputError: there is no tuned model, or prepare has run again since.
         ConfigError: a feature cannot be expressed in the graph.
         ParityError: engines differ.
         RefusedError: the destination holds the bundle of another model.
@@ -45,6 +45,13 @@ def export(project: Project, *, replace: bool = False, reporter: Reporter | None
     began, reporter = time.monotonic(), reporter or Silent()
     data = PreparedData(project.stage("prepared"))
     tuned, booster, _ = tuned_model(project)
+    if tuned.summary["prepared"] != data.manifest.key:
+        raise InputError(
+            f"the model in {project.stage('tuned')} was not trained on what {project.stage('prepared')} holds now",
+            expected=f"a model of the prepared version {data.manifest.key[:16]}...",
+            found=f"one of {str(tuned.summary['prepared'])[:16]}...",
+            next_step="run: rayforest tune PROJECT --replace",
+        )
     destination = project.stage("bundle")
     ingredients: dict[str, Any] = {
         "stage": "export",

@@ -22,7 +22,7 @@ from rayforest.data.contract import Contract
 from rayforest.data.profile import Profile
 from rayforest.data.recipe import SPLIT_COLUMN, TARGET_COLUMN, Recipe
 from rayforest.data.values import frame_of
-from rayforest.engine.manifest import Manifest
+from rayforest.engine.manifest import Manifest, open_manifest
 from rayforest.engine.publish import read_manifest
 from rayforest.engine.store import open_store
 from rayforest.training.problem import Problem
@@ -60,11 +60,21 @@ class PreparedData:
     """A published version of ROOT/prepared."""
 
     destination: str
+    key: str | None = None
+    """Plan key of the version; None: the one that is current when the manifest is first asked for."""
 
     @cached_property
     def manifest(self) -> Manifest:
-        """Of the version that was current when this was first asked."""
-        return read_manifest(open_store(self.destination))
+        """Of the version.
+
+        Raises:
+            InputError: nothing is prepared.
+        """
+        store = open_store(self.destination)
+        manifest = open_manifest(store, self.key) if self.key is not None else None
+        return (
+            manifest if manifest is not None else read_manifest(store, next_step="first run: rayforest prepare PROJECT")
+        )
 
     @cached_property
     def recipe(self) -> Recipe:

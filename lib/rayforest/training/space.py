@@ -12,7 +12,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from rayforest.errors import ConfigError
+from rayforest.errors import ConfigError, did_you_mean
 
 _DEFAULT: dict[str, BaseDistribution] = {
     "num_leaves": IntDistribution(7, 255, log=True),
@@ -43,7 +43,18 @@ _DEFAULTS: dict[str, Any] = {
 """About LightGBM's own."""
 
 _BIN_PARAMS = ("max_bin", "min_data_in_bin", "linear_tree", "bin_construct_sample_cnt", "max_bin_by_feature")
-_OURS = ("objective", "metric", "num_class", "seed", "num_threads", "deterministic", "force_col_wise", "force_row_wise")
+_OURS = (
+    "objective",
+    "metric",
+    "num_class",
+    "seed",
+    "num_threads",
+    "deterministic",
+    "force_col_wise",
+    "force_row_wise",
+    "early_stopping_round",
+    "categorical_feature",
+)
 
 
 def search_space(
@@ -57,13 +68,18 @@ def search_space(
         categories: whether there are categorical features.
 
     Raises:
-        ConfigError: a range is no range, or a parameter that cannot vary between trials is searched.
+        ConfigError: a range is no range, a name is not LightGBM's, or a parameter that cannot vary between trials is
+            searched.
     """
     distributions = dict(_DEFAULT) | (dict(_WITH_CATEGORIES) if categories else {})
     fixed: dict[str, Any] = dict(ALWAYS)
     shared: dict[str, Any] = {}
-    for name, value in given.items():
-        where = f"tune.space.{name}"
+    names = _parameter_names()
+    for key, value in given.items():
+        where = f"tune.space.{key}"
+        if key not in names:  # LightGBM itself passes over what it does not know
+            raise ConfigError(f"{where} is no parameter of LightGBM", next_step=did_you_mean(key, names))
+        name = names[key]
         if name in _OURS:
             raise ConfigError(f"{where}: rayforest sets this parameter itself", next_step="leave it out")
         distributions.pop(name, None)
@@ -80,6 +96,14 @@ def search_space(
         else:
             distributions[name] = distribution
     return distributions, fixed, shared
+
+
+def _parameter_names() -> dict[str, str]:
+    """Each name that LightGBM knows, aliases included, and the parameter that it stands for."""
+    import lightgbm as lgb
+
+    aliases: dict[str, list[str]] = lgb.basic._ConfigAliases._get_all_param_aliases()
+    return {alias: name for name, known in aliases.items() for alias in (name, *known)}
 
 
 def first_trial(distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:

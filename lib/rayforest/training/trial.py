@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import lightgbm as lgb
 
+from rayforest.errors import ConfigError
 from rayforest.training.dataset import PreparedData, binned
 from rayforest.training.problem import Problem
 
@@ -64,11 +67,12 @@ class TrialResult:
 class TrainingSet:
     """Binned train and valid parts; built once a process, shared by its concurrent trials."""
 
-    def __init__(self, destination: str, problem: Problem, seed: int, fixed: dict[str, Any]) -> None:
+    def __init__(self, data: PreparedData, problem: Problem, seed: int, fixed: dict[str, Any]) -> None:
         lgb.register_logger(_Quiet())
         self.problem = problem
         self.base = SHARED_PARAMS | {"seed": seed} | fixed
-        self.train, self.valid = binned(PreparedData(destination), problem, dict(self.base))
+        with _errors_name_the_space():
+            self.train, self.valid = binned(data, problem, dict(self.base))
 
     def run(self, trial: Trial) -> TrialResult:
         """Train with early stopping."""
@@ -87,14 +91,15 @@ class TrainingSet:
         if problem.kind == "multiclass":
             params["num_class"] = len(problem.labels)
         rounds = int(params.pop("num_iterations", MAX_ROUNDS))
-        booster = lgb.train(
-            params,
-            self.train,
-            rounds,
-            valid_sets=[self.valid],
-            valid_names=["valid"],
-            callbacks=[lgb.early_stopping(STOPPING_ROUNDS, verbose=False)],
-        )
+        with _errors_name_the_space():
+            booster = lgb.train(
+                params,
+                self.train,
+                rounds,
+                valid_sets=[self.valid],
+                valid_names=["valid"],
+                callbacks=[lgb.early_stopping(STOPPING_ROUNDS, verbose=False)],
+            )
         score = float(booster.best_score["valid"][metric])
         if problem.metric == "accuracy":
             score = 1 - score
@@ -107,6 +112,19 @@ class TrainingSet:
 def _without_threads(model: str) -> str:
     """The model text without the number of threads, the one thing in it that differs between machines."""
     return re.sub(r"^\[num_threads: \d+\]$", "[num_threads: 0]", model, flags=re.MULTILINE)
+
+
+@contextmanager
+def _errors_name_the_space() -> Iterator[None]:
+    """LightGBM's own checks of a parameter's value, as an error of the project file."""
+    try:
+        yield
+    except lgb.basic.LightGBMError as error:
+        raise ConfigError(
+            "LightGBM refuses a trial",
+            found=str(error),
+            next_step="correct [tune.space]",
+        ) from None
 
 
 class _Quiet:

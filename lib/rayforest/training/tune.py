@@ -81,7 +81,8 @@ def tune(
                 f"after {record.rounds} rounds, {record.seconds:.1f} s"
             )
 
-        state = partial(TrainingSet, data.destination, problem, project.project.seed, shared)
+        pinned = PreparedData(data.destination, data.manifest.key)  # a new version may appear while trials run
+        state = partial(TrainingSet, pinned, problem, project.project.seed, shared)
         trials = search(settings, version, executor, state, tell)
         best = best_of(trials, higher_is_better=problem.higher_is_better)
         metrics = _test_metrics(data, problem, best)
@@ -123,17 +124,20 @@ def tune(
 
 
 def _test_metrics(data: PreparedData, problem: Problem, best: TrialRecord) -> dict[str, float]:
-    """On the test part, or on the validation part where the split leaves no test rows."""
+    """On the test part, or on the validation part where no test row has a label that training knows."""
     booster = lgb.Booster(model_str=best.model)
-    part = "test" if data.profile.parts.get("test") else "valid"
-    predictions, labels = gather((np.asarray(booster.predict(x)), y) for x, y in data.matrices(part, problem) if len(y))
+    for part in ("test", "valid"):
+        scored = [(np.asarray(booster.predict(x)), y) for x, y in data.matrices(part, problem) if len(y)]
+        if scored:
+            break
+    predictions, labels = gather(scored)
     training = np.concatenate(list(data.labels("train", problem)))
     return evaluate(problem, predictions, labels) | baseline(problem, training, labels)
 
 
 def tuned_model(project: Project) -> tuple[Manifest, lgb.Booster, Problem]:
     """What tune left: its manifest, the booster, and the problem that it solves."""
-    manifest = read_manifest(open_store(project.stage("tuned")))
+    manifest = read_manifest(open_store(project.stage("tuned")), next_step="first run: rayforest tune PROJECT")
     found = json.loads(manifest.extra("metrics.json"))
     booster = lgb.Booster(model_str=manifest.extra("booster.txt").decode())
     return manifest, booster, Problem.from_dict(found["problem"])
