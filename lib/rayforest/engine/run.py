@@ -277,7 +277,7 @@ class _StepRun:
 
     def _failed(self, shard: Shard, error: BaseException) -> None:
         if isinstance(error, InputError):
-            self.refused[shard.index] = str(error)
+            self.refused[shard.index] = _describe(error)
         elif isinstance(error, RayforestError) and type(error) is not RayforestError:
             raise error
         elif isinstance(error, OSError) and error.errno in _NO_ROOM:
@@ -313,7 +313,7 @@ class _StepRun:
             shown.append(f"and {len(failures) - len(shown):,} more")
         return UnfinishedError(
             f"{len(failures):,} of {len(self.shards):,} shards {what}; nothing was published",
-            expected=f"every shard to finish within {self.retries + 1} attempts",
+            expected=f"every shard to finish within {self.retries + 1} attempts" if self.failed else "inputs to read",
             found="; ".join(shown),
             next_step="remove the cause and run the same command again: only unfinished shards are tried",
         )
@@ -344,7 +344,10 @@ class _StepRun:
 
 
 def _describe(error: BaseException) -> str:
-    if isinstance(error, (RayforestError, OSError, ShardError, OverdueError, WorkerLostError)):
+    if isinstance(error, RayforestError):  # on one line, inside another error's text
+        details = [f"{k} {v}" for k, v in (("expected", error.expected), ("found", error.found)) if v]
+        return error.what + (f" ({', '.join(details)})" if details else "")
+    if isinstance(error, (OSError, ShardError, OverdueError, WorkerLostError)):
         return f"{error}" if isinstance(error, ShardError) else f"{type(error).__name__}: {error}"
     place = traceback.extract_tb(error.__traceback__)
     where = f" at {place[-1].filename.rsplit('/', 1)[-1]}:{place[-1].lineno}" if place else ""

@@ -103,6 +103,12 @@ def find_problem(recipe: Recipe, profile: Profile, metric: Metric | None) -> Pro
             expected="a quantity with rmse or mae, or a class with fewer labels",
             next_step="check data.target and tune.metric",
         )
+    if classes and not profile.labels.get("valid", Counter()).keys() & training.keys():
+        raise InputError(
+            "no row of the valid part has a label that the training rows have",
+            expected="rows to stop early by",
+            next_step="give more data, or another split",
+        )
     chosen: Metric = metric or ("rmse" if kind == "regression" else "log_loss")
     allowed: tuple[str, ...] = REGRESSION_METRICS if kind == "regression" else CLASSIFICATION_METRICS
     if kind == "multiclass":
