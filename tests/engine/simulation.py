@@ -28,7 +28,7 @@ from rayforest.engine.commit import Destination, plan_key
 from rayforest.engine.executors import Outcome, OverdueError, WorkerLostError
 from rayforest.engine.shards import InputFile, Piece, Shard, plan_shards
 from rayforest.engine.store import Entry
-from rayforest.errors import RefusedError, UnfinishedError
+from rayforest.errors import ConfigError, RefusedError, UnfinishedError
 
 
 class Killed(BaseException):
@@ -57,6 +57,9 @@ class Process:
     result: Any = None
     error: BaseException | None = None
     wakes: int = 0
+    """Step before which it does nothing."""
+    cut_off: int = 0
+    """Calls to come that will not reach the store."""
     ready: Callable[[], bool] = lambda: True
     children: list[Process] = field(default_factory=list)
     baton: threading.Lock = field(default_factory=_closed)
@@ -83,7 +86,7 @@ class Scheduler:
 
     def run(self) -> None:
         """Until every process has finished and every delayed effect has happened."""
-        if self._hand_on():
+        if self._hand_on() is not None:
             self.idle.acquire()
         for _, effect in sorted(self.pending, key=lambda due: due[0]):
             effect()
@@ -93,8 +96,7 @@ class Scheduler:
         """Let the seed choose who goes on; returns when this process is chosen again."""
         me = self.running
         assert me is not None
-        self._hand_on()
-        if self.running is not me:
+        if self._hand_on() is not me:
             me.baton.acquire()
         if not me.alive:
             raise Killed
@@ -109,14 +111,15 @@ class Scheduler:
         try:
             if process.alive:
                 process.result = process.body()
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             process.error = error
         process.finished = True
         self.processes.remove(process)
-        if not self._hand_on(ending=True):
+        if self._hand_on(ending=True) is None:
             self.idle.release()
 
-    def _hand_on(self, *, ending: bool = False) -> bool:
+    def _hand_on(self, *, ending: bool = False) -> Process | None:
+        """Choose who goes on and let it; the caller has to wait for its own baton."""
         self.steps += 1
         due = [effect for step, effect in self.pending if step <= self.steps]
         if due:
@@ -125,7 +128,7 @@ class Scheduler:
                 effect()
         if not self.processes:
             self.running = None
-            return False
+            return None
         able = [p for p in self.processes if not p.alive or (p.wakes <= self.steps and p.ready())]
         if not able:  # all asleep: the first to wake goes on
             able = [min((p for p in self.processes if p.ready()), key=lambda p: p.wakes)]
@@ -134,7 +137,7 @@ class Scheduler:
         chosen.ready = lambda: True
         if ending or chosen is not before:
             chosen.baton.release()
-        return True
+        return chosen
 
 
 @dataclass
@@ -145,6 +148,7 @@ class Faults:
     fail: float = 0.0
     lose: float = 0.0
     delay: float = 0.0
+    cut: float = 0.0
     pause: float = 0.0
     stale: float = 0.0
     overdue: float = 0.0
@@ -245,6 +249,12 @@ class SimulatedStore:
             self.trace.append(f"{me.name} dies before {kind} {path}")
             kill(me, self.rng)
             raise Killed
+        if self._happens(self.faults.cut):
+            me.cut_off = self.rng.randint(1, 20)
+        if me.cut_off:
+            me.cut_off -= 1
+            self.trace.append(f"{me.name} is cut off at {kind} {path}")
+            raise OSError(f"simulated: {kind} {path}")
         if self._happens(self.faults.fail):
             self.trace.append(f"{me.name} fails at {kind} {path}")
             raise OSError(f"simulated: {kind} {path}")
@@ -255,6 +265,7 @@ class SimulatedStore:
         me = self.scheduler.running
         if self._happens(self.faults.delay):
             self.trace.append(f"{me.name} {kind} {path}: delayed")
+            me.cut_off = self.rng.choice([0, 0, 8, 12])
             self.scheduler.pending.append((self.scheduler.steps + int(self.rng.expovariate(1 / 60)), effect))
             raise OSError(f"simulated: no answer to {kind} {path}")
         result = effect()
@@ -333,7 +344,12 @@ class Job:
             good, bad = [r for r in rows if r % 5], [r for r in rows if r % 5 == 0]
             attempt.write(pa.table({"row": good, "job": [self.name] * len(good)}, schema=self.schema))
             if bad:
-                columns = {"file": [piece.path] * len(bad), "row": bad, "reason": ["fifth"] * len(bad), "raw": [""] * len(bad)}
+                columns = {
+                    "file": [piece.path] * len(bad),
+                    "row": bad,
+                    "reason": ["fifth"] * len(bad),
+                    "raw": [""] * len(bad),
+                }
                 attempt.quarantine(pa.table(columns, schema=run_quarantine))
 
     def rows(self) -> Iterator[int]:
@@ -355,6 +371,7 @@ class World:
             fail=rng.choice([0, 0.02]),
             lose=rng.choice([0, 0.02, 0.06]),
             delay=rng.choice([0, 0.02, 0.06]),
+            cut=rng.choice([0, 0.01]),
             pause=rng.choice([0, 0.02, 0.06]),
             stale=rng.choice([0, 0.2]),
             overdue=rng.choice([0, 0.1, 0.3]),
@@ -372,7 +389,9 @@ class World:
         for number in range(self.rng.randint(1, 4)):
             rows = self.rng.randint(0, 7)
             files.append(
-                InputFile(f"{number}", str(start), rows, "", f"{name}{number}", (Piece(0, rows, 0, 0, rows),) if rows else ())
+                InputFile(
+                    f"{number}", str(start), rows, "", f"{name}{number}", (Piece(0, rows, 0, 0, rows),) if rows else ()
+                )
             )
             start += rows
         return Job(name, tuple(files))
@@ -401,7 +420,8 @@ class World:
             driver = self.scheduler.spawn(f"{job.name}.{life}", lambda: self._drive(job))
             self.scheduler.wait(lambda driver=driver: driver.finished)
             allowed = (Killed, OSError, UnfinishedError, RefusedError)
-            if driver.error is not None and not isinstance(driver.error, allowed):
+            unreachable = isinstance(driver.error, ConfigError) and isinstance(driver.error.__cause__, OSError)
+            if driver.error is not None and not unreachable and not isinstance(driver.error, allowed):
                 self.violations.append(f"{job.name}: {type(driver.error).__name__}: {driver.error}")
 
     def _drive(self, job: Job) -> None:
@@ -462,7 +482,11 @@ class World:
         if Counter(row["row"] for row in aside) != Counter(row for row in job.rows() if row % 5 == 0):
             raise Violation(f"{job.name}: quarantined rows differ")
         totals = document["totals"]
-        if (totals["rows_in"], totals["rows_out"], totals["rows_quarantined"]) != (len(rows) + len(aside), len(rows), len(aside)):
+        if (totals["rows_in"], totals["rows_out"], totals["rows_quarantined"]) != (
+            len(rows) + len(aside),
+            len(rows),
+            len(aside),
+        ):
             raise Violation(f"{job.name}: totals {totals} do not add up")
 
     def _rows(self, path: str) -> list[dict[str, Any]]:
