@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
+from rayforest.errors import ConfigError
 from rayforest.jobs import demo, look, stages, where
+
+UsageError: Any = typer.BadParameter.__bases__[0]  # of typer's own copy of click, or of click itself
 
 app = typer.Typer(
     name="rayforest",
@@ -33,8 +37,14 @@ app.add_typer(where.cluster, name="cluster", rich_help_panel="Clusters")
 def main() -> NoReturn:
     """Entry point of the `rayforest` command. SIGTERM stops a run as cleanly as Ctrl-C does."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    app()
-    sys.exit(0)
+    try:
+        sys.exit(app(standalone_mode=False))
+    except UsageError as error:
+        error.show()
+        if "--json" in sys.argv:
+            what = ConfigError(error.format_message(), next_step="see --help")
+            print(json.dumps({"command": " ".join(sys.argv[1:2]), "error": what.as_dict()}), flush=True)
+        sys.exit(ConfigError.exit_code)
 
 
 if __name__ == "__main__":

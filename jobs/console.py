@@ -121,7 +121,7 @@ def carry_out(
         return 1
     except (SystemExit, GeneratorExit):
         raise
-    except BaseException as raised:  # the last resort: no user sees a stack trace unasked; a panic in Rust is no Exception
+    except BaseException as raised:  # no user sees a stack trace unasked; and a panic in Rust is no Exception
         error = RayforestError(
             f"{command} failed unexpectedly: {type(raised).__name__}",
             found=str(raised).splitlines()[0][:300] if debug and str(raised) else "",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from rayforest.data.arrow_ipc import ipc_pieces, ipc_schema, read_ipc
-from rayforest.data.csv import count_pieces, infer_kinds, read_rows, sample_rows
+from rayforest.data.csv import count_pieces, infer_kinds, read_head, read_rows, sample_rows
 from rayforest.data.files import format_of, hive_columns, list_files
 from rayforest.data.kinds import Kind
 from rayforest.data.parquet import footer_identity, parquet_pieces, parquet_schema, read_parquet
@@ -29,6 +29,7 @@ __all__ = [
     "RawBatch",
     "Source",
     "SourceFile",
+    "column_names",
     "columns",
     "csv_format",
     "identify",
@@ -73,6 +74,18 @@ def columns(file: SourceFile, source: Source) -> dict[str, Kind]:
     for name, value in hive_columns(file.path).items():
         kinds[name] = Kind.NUMBER if _is_number(value) else Kind.STRING
     return kinds
+
+
+def column_names(part: Slice, source: Source) -> set[str]:
+    """Names of the columns in the file of a slice, readable or not, and of its hive folders."""
+    match format_of(part.uri, source):
+        case "parquet":
+            names = parquet_schema(part.uri).names
+        case "arrow":
+            names = ipc_schema(part.uri).names
+        case "csv":
+            names = read_head(part.uri, csv_format(part.uri, source)).names
+    return {*names, *hive_columns(part.path)}
 
 
 def identify(file: SourceFile) -> str:

@@ -19,12 +19,12 @@ from rayforest.data.kinds import Kind
 from rayforest.data.prepare import stored_column
 from rayforest.data.raw import Source
 from rayforest.data.recipe import Recipe
-from rayforest.data.source import columns, list_files, read, stored_schema
+from rayforest.data.source import column_names, columns, list_files, read, stored_schema
 from rayforest.engine.attempt import Attempt
 from rayforest.engine.executors import Executor
 from rayforest.engine.publish import clean, publish
 from rayforest.engine.run import records, run_step
-from rayforest.engine.shards import Shard
+from rayforest.engine.shards import Shard, Slice
 from rayforest.errors import ConfigError, InputError, did_you_mean
 from rayforest.project import Project
 from rayforest.report import Reporter, Silent, StageResult
@@ -46,8 +46,6 @@ class ScoreTask:
     contract: Contract
     passed_on: tuple[str, ...]
     """Key and carried columns."""
-    with_target: bool
-    """Whether the source holds the target, so that metrics can be computed."""
     schema: pa.Schema
 
     def __call__(self, shard: Shard, attempt: Attempt) -> None:
@@ -55,8 +53,9 @@ class ScoreTask:
         scorer = scorer_of(self.bundle, self.digest)
         problem, recipe = scorer.bundle.problem, scorer.bundle.recipe
         metrics = RunningMetrics()
-        names = sorted({*self.contract.kinds, *self.passed_on, *(self._target_columns(recipe))})
         for piece in shard.slices:
+            truth = self._target_columns(recipe, piece)
+            names = sorted({*self.contract.kinds, *self.passed_on, *truth})
             for batch in read(piece, self.source, names):
                 attempt.count_in(len(batch.rows) + len(batch.broken))
                 _, features, verdicts = scorer.judge(self.contract, batch)
@@ -75,15 +74,18 @@ class ScoreTask:
                         [a.cast(f.type) for a, f in zip(arrays, self.schema, strict=True)], schema=self.schema
                     )
                 )
-                if self.with_target:
+                if truth:
                     labels = problem.encode(_targets(recipe, batch.table).filter(keep))
                     metrics.update(problem, scores.predictions, labels)
-        if self.with_target:
+        if metrics.rows:
             attempt.sidecar(metrics.to_json())
 
-    def _target_columns(self, recipe: Recipe) -> tuple[str, ...]:
+    def _target_columns(self, recipe: Recipe, piece: Slice) -> tuple[str, ...]:
+        """Columns of the target, where this file has them: yesterday's rows have a label, tonight's have none."""
         expression = recipe.target_expression
-        return expression.columns if self.with_target and expression is not None else ()
+        if expression is None or not column_names(piece, self.source).issuperset(expression.columns):
+            return ()
+        return tuple(expression.columns)
 
 
 def _targets(recipe: Recipe, table: pa.Table) -> pl.Series:
@@ -116,8 +118,6 @@ def score(
     found = columns(files[0], source)
     passed_on = tuple(dict.fromkeys((*recipe.key, *project.score.carry)))
     contract = _contract(recipe, passed_on, found, files[0].path)
-    expression = recipe.target_expression
-    with_target = expression is not None and set(expression.columns) <= set(found)
     schema = pa.schema([*stored_schema(files[0], passed_on), *score_schema(bundle)])
     if len(set(schema.names)) < len(schema.names):
         raise ConfigError(
@@ -147,7 +147,7 @@ def score(
     resumed = manifest is not None
     if manifest is None:
         reporter.say(f"score: {plan.rows:,} rows in {plan.shards:,} shards, engine onnxruntime")
-        task = ScoreTask(bundle.location, bundle.digest, source, contract, passed_on, with_target, schema)
+        task = ScoreTask(bundle.location, bundle.digest, source, contract, passed_on, schema)
         budget = 0 if project.data.on_bad_row == "fail" else project.data.error_budget
         run_step(
             version,
@@ -189,7 +189,8 @@ def _contract(recipe: Recipe, passed_on: tuple[str, ...], found: dict[str, Kind]
     for name in needed:
         if name not in found:
             raise InputError(
-                f"{file} has no column {name!r}, which the bundle needs",
+                f"{file} has no column {name!r}, which "
+                + ("the bundle needs" if name in recipe.feature_columns else "is a key or in score.carry"),
                 expected=", ".join(needed),
                 next_step=did_you_mean(name, found),
             )

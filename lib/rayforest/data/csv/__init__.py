@@ -1,7 +1,8 @@
 """Text tables: rows found in bytes, broken ones told apart, whole ones read as strings."""
 
+from rayforest.data.csv.head import read_head
 from rayforest.data.csv.infer import infer_kinds
 from rayforest.data.csv.pieces import count_pieces
 from rayforest.data.csv.read import read_rows, sample_rows
 
-__all__ = ["count_pieces", "infer_kinds", "read_rows", "sample_rows"]
+__all__ = ["count_pieces", "infer_kinds", "read_head", "read_rows", "sample_rows"]
