@@ -86,6 +86,8 @@ def random_case(seed: int) -> Case:
     if continued:  # on data with other rules for missing values, so that one feature has both in one model
         other = {"zero_as_missing": False, "use_missing": True} | MISSING[rng.integers(len(MISSING))]
         booster = lightgbm.train(params | other, dataset(**other), 3, init_model=booster)
+    if not linear and rng.random() < 0.3:
+        _make_leaves_equal(rng, booster)
     num_iteration = None if rng.random() < 0.6 else int(rng.integers(-1, rounds + 3))
     words = (objective, boosting, *missing, *(["linear_tree"] if linear else []), *(["continued"] if continued else []))
     return Case(booster, _rows_to_score(rng, table), num_iteration, f"seed {seed}: {', '.join(words)}")
@@ -218,6 +220,13 @@ def _squared_error(predicted: Floats, train: lightgbm.Dataset) -> tuple[Floats, 
 
 
 _CUSTOM = {"custom": _squared_error, "custom_multiclass": _squared_error}
+
+
+def _make_leaves_equal(rng: np.random.Generator, booster: lightgbm.Booster) -> None:
+    """Few values in many leaves: onnxruntime merges splits on one column whose leaves are equal."""
+    for tree, info in enumerate(booster.dump_model()["tree_info"]):
+        for leaf in range(info["num_leaves"]):
+            booster.set_leaf_output(tree, leaf, float(rng.choice([0.0, -0.0, 0.1, 0.7])))
 
 
 def _rows_to_score(rng: np.random.Generator, table: _Table) -> Floats:

@@ -153,6 +153,18 @@ def test_models_without_a_split_give_their_constant() -> None:
     assert_exact(train(x, y, 3, min_data_in_leaf=10_000), x)
 
 
+def test_a_constant_beside_categorical_splits_that_the_engine_merges_is_exact() -> None:
+    """onnxruntime merges splits with equal leaves, and would then add one of them for a constant of a single leaf."""
+    none, two = np.zeros(0, dtype=np.int64), np.zeros(2, dtype=np.int64)
+    constant = Tree(none, np.zeros(0), none, none > 0, none, none, np.array([1.0]))
+    sets = {0: np.array([0, 4]), 1: np.array([2, 4])}
+    left, right, leaves = np.array([-1, -2]), np.array([1, -3]), np.array([0.5, 0.5, 2.0])
+    merged = Tree(two, np.zeros(2), two, two > 0, left, right, leaves, categories=sets)
+    model = LightGBMModel("custom", {}, 2, ("town",), average=False, trees=(constant, merged))
+    raw, _ = scores(from_lightgbm(model), np.arange(5.0)[:, None])
+    assert raw.tolist() == [[1.0, 0.5], [1.0, 2.0], [1.0, 0.5], [1.0, 2.0], [1.0, 0.5]]
+
+
 def test_a_custom_objective_predicts_its_raw_score() -> None:
     x, y = table()
 

@@ -18,7 +18,16 @@ from onnx import AttributeProto, helper, numpy_helper
 
 from rayforest.errors import ConfigError
 from rayforest.onnx.graph import ML_DOMAIN, Graph, double_matrix, double_vector
-from rayforest.onnx.lightgbm_text import Floats, Ints, LightGBMModel, LightGBMSource, Tree, read_lightgbm
+from rayforest.onnx.lightgbm_text import (
+    Floats,
+    Ints,
+    LightGBMModel,
+    LightGBMSource,
+    LinearLeaves,
+    Missing,
+    Tree,
+    read_lightgbm,
+)
 from rayforest.onnx.linear_leaves import append_linear_sum
 from rayforest.onnx.objective import append_prediction
 from rayforest.onnx.tree_input import Splits, append_tree_input
@@ -134,18 +143,25 @@ def _check_depth(tree: Tree, number: int) -> None:
 
 
 def _with_a_split(tree: Tree) -> Tree:
-    """TreeEnsemble has no tree without a split: its document asks for a split with the same leaf on both sides."""
+    """TreeEnsemble has no tree without a split, so a constant gets one at which every value goes left.
+
+    The operator's document asks for a split with one leaf on both sides. onnxruntime 1.32 then adds another tree's leaf
+    instead, where a model has several outputs and categorical splits that it merges; two leaves avoid that.
+    """
     if len(tree.left):
         return tree
-    zero, leaf = np.zeros(1, dtype=np.int64), np.array([~0])
-    return replace(
-        tree,
-        split_feature=zero,
-        threshold=np.zeros(1),
-        missing=zero,
-        default_left=np.zeros(1, dtype=bool),
-        left=leaf,
-        right=leaf,
+    linear = tree.linear
+    if linear:
+        linear = LinearLeaves(np.repeat(linear.constant, 2), linear.features * 2, linear.coefficients * 2)
+    return Tree(
+        split_feature=np.zeros(1, dtype=np.int64),
+        threshold=np.array([np.inf]),
+        missing=np.array([Missing.NAN]),
+        default_left=np.ones(1, dtype=bool),
+        left=np.array([~0]),
+        right=np.array([~1]),
+        leaf_value=np.repeat(tree.leaf_value, 2),
+        linear=linear,
     )
 
 
