@@ -1,0 +1,139 @@
+"""A forest that scores tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from rayforest.errors import ConfigError, InputError
+from rayforest.forest.columns import Data, blocks, count_rows
+from rayforest.forest.compiling import say_when_compiling
+from rayforest.forest.ensemble import Aggregate, Floats
+from rayforest.forest.kernel import aggregate_leaves, number_leaves
+from rayforest.forest.operators import read_ensemble
+from rayforest.forest.pack import Packed, pack
+
+Scores = NDArray[np.float64] | NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Forest:
+    """The trees of an ONNX model, scored by the tree kernel. Safe to share between threads."""
+
+    packed: Packed
+    n_features: int | None
+    """Columns of the data; None where the model does not say: then at least those that the trees test."""
+    n_outputs: int
+    n_trees: int
+    aggregate: Aggregate
+    base_values: Floats
+    post_transform: str
+    """What the model's operator does behind the raw score; NONE in models of rayforest.onnx."""
+    float32_input: bool
+    """Values are rounded to float32 first, as the model's own input is float32."""
+    output_dtype: np.dtype[np.float32] | np.dtype[np.float64]
+
+    @classmethod
+    def from_onnx(cls, model: onnx.ModelProto | bytes | str | Path) -> Forest:
+        """Read the tree ensemble of a model.
+
+        TreeEnsemble of ai.onnx.ml 5 as `rayforest.onnx` writes it, with zeros that count as missing and categories; and
+        TreeEnsembleRegressor and TreeEnsembleClassifier of versions 1 and 3. Scores equal onnxruntime's in every bit, on
+        one thread of it.
+
+        Args:
+            model: the model, its bytes, or the path of its file.
+
+        Raises:
+            ConfigError: there is no tree ensemble, or one that the kernel cannot read; says why.
+            InputError: the file cannot be read.
+        """
+        ensemble = read_ensemble(_load(model))
+        if ensemble.aggregate in {Aggregate.MIN, Aggregate.MAX} and not np.isfinite(ensemble.weight).all():
+            raise ConfigError("The least or largest of infinite leaves is not defined.", next_step="use onnxruntime")
+        return cls(
+            packed=pack(ensemble),
+            n_features=ensemble.n_features,
+            n_outputs=ensemble.n_targets,
+            n_trees=len(ensemble.roots),
+            aggregate=ensemble.aggregate,
+            base_values=ensemble.base_values,
+            post_transform=ensemble.post_transform,
+            float32_input=ensemble.float32_input,
+            output_dtype=ensemble.output_dtype,
+        )
+
+    def raw_score(self, data: Data) -> Scores:
+        """What the trees add up to, before any post-transform: float64 [rows, n_outputs], float32 for float32 models.
+
+        A classifier of two classes with weights for one of them has one output.
+
+        Args:
+            data: an Arrow table or record batch, a Polars frame, or a numpy matrix of either order; one column a
+                feature, in the model's order. Null is NaN. Floats are read where they lie; integers and booleans are
+                copied to float64 first.
+
+        Raises:
+            InputError: another number of columns than the model's, or a column that holds no numbers.
+        """
+        weights = self.packed.trees.weight
+        out = np.empty((count_rows(data), self.n_outputs), dtype=weights.dtype)
+        initial = {Aggregate.MIN: np.inf, Aggregate.MAX: -np.inf}.get(self.aggregate, 0.0)
+        row = 0
+        with say_when_compiling():
+            for block in blocks(data, self.n_features, self._n_used):
+                part = out[row : row + block.rows]
+                aggregate_leaves(
+                    block.columns,
+                    self.float32_input,
+                    self.packed.bins,
+                    self.packed.trees,
+                    int(self.aggregate),
+                    initial,
+                    part,
+                )
+                row += block.rows
+        if self.aggregate is Aggregate.AVERAGE:
+            out /= weights.dtype.type(self.n_trees)
+        elif self.aggregate is not Aggregate.SUM:
+            out[np.isinf(out)] = 0  # no tree adds to this target
+        if self.base_values.any():
+            out += self.base_values.astype(weights.dtype)
+        return out.astype(self.output_dtype, copy=False)
+
+    def leaf_index(self, data: Data) -> NDArray[np.int32]:
+        """The leaf that each row reaches in each tree: int32 [rows, trees].
+
+        As LightGBM's `pred_leaf` for models of rayforest.onnx; the leaf's node id for operators of versions 1 and 3.
+
+        Raises:
+            InputError: as `raw_score`.
+        """
+        out = np.empty((count_rows(data), self.n_trees), dtype=np.int32)
+        row = 0
+        with say_when_compiling():
+            for block in blocks(data, self.n_features, self._n_used):
+                part = out[row : row + block.rows]
+                number_leaves(block.columns, self.float32_input, self.packed.bins, self.packed.trees, part)
+                row += block.rows
+        return out
+
+    @property
+    def _n_used(self) -> int:
+        return int(self.packed.bins.feature.max(initial=-1)) + 1
+
+
+def _load(model: onnx.ModelProto | bytes | str | Path) -> onnx.ModelProto:
+    if isinstance(model, onnx.ModelProto):
+        return model
+    try:
+        data = model if isinstance(model, bytes) else Path(model).read_bytes()
+        return onnx.load_from_string(data)
+    except OSError as error:
+        raise InputError(f"The model {model!s} cannot be read.", found=str(error.strerror)) from error
+    except Exception as error:  # protobuf's DecodeError, whose module depends on its version
+        raise InputError("The model is not ONNX.", found=type(error).__name__) from error
