@@ -70,7 +70,7 @@ def _log(n: ValueNodes, value: str) -> Value:
 def _power(n: ValueNodes, base: str, exponent: str) -> Value:
     # pow(1, NaN) and pow(NaN, 0) are 1.
     null = n.any(n.op("IsNaN", base), n.op("IsNaN", exponent))
-    return n.where(null, n.null(Kind.NUMBER), n.op("Pow", base, exponent))
+    return n.where(null, n.null(Kind.NUMBER), n.op("Pow", n.unsigned_zero(base), exponent))
 
 
 def _extreme(n: ValueNodes, call: Call, *args: str) -> Value:

@@ -162,6 +162,8 @@ def _as_number(nodes: ValueNodes, name: str, kind: Kind, value: Value, fitted: S
     elif fitted is not None:
         keys = fitted if kind is Kind.STRING else [float(text) for text in fitted]
         value = nodes.looked_up(value, keys, range(len(fitted)), math.nan)
+    else:
+        value = nodes.unsigned_zero(value)
     return value
 
 

@@ -124,6 +124,10 @@ class ValueNodes:
         early_enough = self.op("LessOrEqual", micros, self.integer(LATEST_MICROS))
         return self.where(self.all(late_enough, early_enough, *conditions), micros, self.integer(NULL_MICROS))
 
+    def unsigned_zero(self, number: str) -> str:
+        """The number with 0.0 for -0.0. onnxruntime takes an addition of 0 out, and its Where loses the sign anyway."""
+        return self.where(self.op("Equal", number, self.double(0)), self.double(0), number)
+
     def literal(self, node: Literal) -> Value:
         if node.kind is Kind.BOOLEAN:
             return Truth(self.boolean(node.value is True), self.boolean(node.value is False))

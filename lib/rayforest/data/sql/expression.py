@@ -5,9 +5,10 @@ graph (`rayforest.onnx.feature_graph`), give every operation exactly the meaning
 equal bit by bit (EXP, LN and POWER: within the ulps stated in the graph compiler).
 
 Values. A number is an IEEE double that is never NaN: wherever IEEE arithmetic gives NaN (inf - inf, 0 * inf), the
-result is null. Overflow gives an infinity. A string is never empty: an operation whose result would be '' gives null,
-and '' in SQL text is the null string. A timestamp lies in the years 1 to 9999, UTC, in whole microseconds; one
-outside is null. An operation on a null is null unless its text says otherwise. Strings compare by their UTF-8 bytes.
+result is null. Overflow gives an infinity. Zero has no sign: where -0.0 could be told from 0.0, it is 0.0. A string is
+never empty: an operation whose result would be '' gives null, and '' in SQL text is the null string. A timestamp lies
+in the years 1 to 9999, UTC, in whole microseconds; one outside is null. An operation on a null is null unless its text
+says otherwise. Strings compare by their UTF-8 bytes.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Op(StrEnum):
     NEG = "unary minus"
     ABS = "ABS"
     SIGN = "SIGN"
-    """-1, 0 or 1; 0.0 (never -0.0) for either zero."""
+    """-1, 0 or 1."""
     FLOOR = "FLOOR"
     CEIL = "CEIL"
     TRUNC = "TRUNC"
@@ -56,7 +57,7 @@ class Op(StrEnum):
     """C's pow, but null where it gives NaN, and for any null argument. POWER(0, -1) is infinite, as in IEEE 754.
     Constant exponents from 1 to 9 are lowered to multiplications, 0.5 to SQRT."""
 
-    # Any number of arguments of one ordered kind: nulls are ignored, ties give the last one.
+    # Any number of arguments of one ordered kind: nulls are ignored.
     LEAST = "LEAST"
     GREATEST = "GREATEST"
 

@@ -11,6 +11,7 @@ from rayforest.data.sql import rules_logic, rules_number, rules_text, rules_time
 from rayforest.data.sql.expression import Expression
 from rayforest.data.sql.scope import NULL, Scope
 from rayforest.data.sql.source import Source, SqlNode
+from rayforest.data.sql.to_polars import with_constants_computed
 from rayforest.errors import ConfigError, did_you_mean
 
 _RULES = {**rules_logic.RULES, **rules_number.RULES, **rules_text.RULES, **rules_time.RULES}
@@ -59,7 +60,7 @@ def parse(sql: str, columns: Mapping[str, Kind], *, where: str) -> Expression:
         raise source.too_deep() from error
     if root is NULL:
         raise source.error("the kind of NULL cannot be told", expected="CAST(NULL AS number), or another kind")
-    return Expression(sql, root)
+    return Expression(sql, with_constants_computed(root))
 
 
 def _refusal(scope: Scope, node: SqlNode) -> ConfigError:

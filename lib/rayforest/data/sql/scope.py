@@ -11,6 +11,7 @@ from sqlglot import exp
 from rayforest.data.kinds import Kind
 from rayforest.data.sql.expression import Call, Column, Literal, Node, Op
 from rayforest.data.sql.source import Source, SqlNode
+from rayforest.data.sql.to_polars import constant_value
 from rayforest.errors import ConfigError, did_you_mean
 
 Rule: TypeAlias = "Callable[[Scope, SqlNode], Node]"
@@ -135,18 +136,13 @@ class Scope:
 
     def cast_literal(self, value: Literal, kind: Kind, node: SqlNode) -> Literal:
         """A constant cast now, so that both compilers see a constant of the right kind."""
-        import polars as pl
-
-        from rayforest.data.sql.to_polars import compile_node
-
-        cast = pl.select(compile_node(Call(Op.CAST, (value,), kind)))
-        result = cast.to_series().to_physical().item()
-        if result is None and value.value is not None:
+        result = constant_value(Call(Op.CAST, (value,), kind))
+        if result.value is None and value.value is not None:
             raise self.source.error(
                 f"the text is not a {kind}", node, expected=f"text that reads as a {kind}",
                 next_step="2024-02-29 or 2024-02-29 23:59:59" if kind is Kind.TIMESTAMP else "",
             )  # fmt: skip
-        return Literal(result, kind)
+        return result
 
     def text_constant(self, node: SqlNode, role: str) -> str:
         """A string literal, '' included."""

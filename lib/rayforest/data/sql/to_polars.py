@@ -43,7 +43,29 @@ def compile_node(root: Node) -> pl.Expr:
             compiled[id(node)] = _call(node, [compiled[id(arg)] for arg in node.args])
         else:
             compiled[id(node)] = _leaf(node)
-    return compiled[id(root)]
+    value = compiled[id(root)]
+    return _unsigned_zero(value) if root.kind is Kind.NUMBER else value
+
+
+def constant_value(root: Node) -> Literal:
+    """The value of a tree without columns."""
+    return Literal(pl.select(compile_node(root)).to_series().to_physical().item(), root.kind)
+
+
+def with_constants_computed(root: Node) -> Node:
+    """The same tree with a literal for each part without columns.
+
+    Done once for both compilers: Polars treats constants in ways of its own (a null constant compared with a column has
+    one row), and both then hold the same bits of EXP(1).
+    """
+    done: dict[int, Node] = {}
+    for node in distinct_nodes(root):
+        done[id(node)] = node
+        if isinstance(node, Call):
+            args = tuple(done[id(arg)] for arg in node.args)
+            call = Call(node.op, args, node.kind, node.options)
+            done[id(node)] = constant_value(call) if all(isinstance(arg, Literal) for arg in args) else call
+    return done[id(root)]
 
 
 def _leaf(node: Column | Literal) -> pl.Expr:
@@ -57,7 +79,7 @@ def _leaf(node: Column | Literal) -> pl.Expr:
 def _call(node: Call, args: list[pl.Expr]) -> pl.Expr:
     if node.op is Op.CAST:
         return _CASTS[node.args[0].kind, node.kind](args[0])
-    if node.op is Op.DIV and _is_constant(node.args[1]):
+    if node.op is Op.DIV and isinstance(node.args[1], Literal):
         return _quotient(args[0], _without_zero(args[1])).replace(math.nan, None)
     value = _FORMULAS[node.op](*args, *node.options)
     if _may_be_nan(node):
@@ -76,12 +98,13 @@ def _may_be_nan(node: Call) -> bool:
     return node.op in _MAY_BE_NAN and not (tame and node.op in (Op.ADD, Op.SUB, Op.MUL, Op.DIV))
 
 
-def _is_constant(node: Node) -> bool:
-    return not any(isinstance(part, Column) for part in distinct_nodes(node))
-
-
 def _without_zero(value: pl.Expr) -> pl.Expr:
     return value.replace(0.0, None)
+
+
+def _unsigned_zero(value: pl.Expr) -> pl.Expr:
+    # Adding 0.0 would do in IEEE arithmetic, but Polars leaves the addition out.
+    return value.replace(0.0, 0.0)
 
 
 def _quotient(dividend: pl.Expr, divisor: pl.Expr) -> pl.Expr:
@@ -105,7 +128,7 @@ def _by_numpy(function: np.ufunc, *args: pl.Expr) -> pl.Expr:
 
 
 def _in(value: pl.Expr, *members: float | str) -> pl.Expr:
-    return value.is_in(list(members))
+    return value.to_physical().is_in(list(members))
 
 
 def _case(*arms: pl.Expr) -> pl.Expr:
@@ -171,7 +194,7 @@ _FORMULAS: dict[Op, Callable[..., pl.Expr]] = {
     Op.MOD: _mod,
     Op.NEG: operator.neg,
     Op.ABS: pl.Expr.abs,
-    Op.SIGN: lambda value: value.sign() + 0.0,  # -0.0 becomes 0.0
+    Op.SIGN: pl.Expr.sign,
     Op.FLOOR: pl.Expr.floor,
     Op.CEIL: pl.Expr.ceil,
     Op.TRUNC: pl.Expr.truncate,
@@ -179,7 +202,7 @@ _FORMULAS: dict[Op, Callable[..., pl.Expr]] = {
     Op.LN: lambda value: _without_zero(value).log(),
     Op.EXP: pl.Expr.exp,
     Op.SQRT: pl.Expr.sqrt,
-    Op.POWER: operator.pow,
+    Op.POWER: lambda base, exponent: _unsigned_zero(base).pow(exponent),
     Op.LEAST: pl.min_horizontal,
     Op.GREATEST: pl.max_horizontal,
     Op.EQ: pl.Expr.eq,
