@@ -76,12 +76,14 @@ def machine() -> dict[str, object]:
     }
 
 
-def write(name: str, document: Mapping[str, object], markdown: str) -> None:
-    """benchmarks/results/NAME.json and NAME.md, and the table on standard output."""
+def write(name: str, document: Mapping[str, object], markdown: str, *, quick: bool) -> None:
+    """The table on standard output, and benchmarks/results/NAME.json and NAME.md unless the run was a quick one."""
+    print(markdown)
+    if quick:
+        return
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine(), **document}, indent=1) + "\n")
     (RESULTS / f"{name}.md").write_text(markdown.rstrip() + "\n")
-    print(markdown)
 
 
 def as_json(timings: list[Timing]) -> list[dict[str, object]]:

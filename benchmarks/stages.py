@@ -32,10 +32,10 @@ def main() -> None:
     options = parser.parse_args()
     rows, rounds = (20_000, 1) if options.quick else (1_000_000, 5)
     with tempfile.TemporaryDirectory() as folder:
-        run(Path(folder), rows, rounds)
+        run(Path(folder), rows, rounds, quick=options.quick)
 
 
-def run(folder: Path, rows: int, rounds: int) -> None:
+def run(folder: Path, rows: int, rounds: int, *, quick: bool) -> None:
     """The benchmark in a folder of its own."""
     raw = folder / "payments"
     rayforest.generate_payments(raw, rows=rows, days=20, dirty=0.0)
@@ -78,7 +78,8 @@ def run(folder: Path, rows: int, rounds: int) -> None:
         + "\n".join(f"- {name}: {seconds} s" for name, seconds in alone.items())
         + "\n\ntune: one trial of at most 100 rounds with 31 leaves.\n"
     )
-    write("stages", {"rows": rows, "prepare": as_json(prepared), "score": as_json(scored), "alone_s": alone}, text)
+    document = {"rows": rows, "prepare": as_json(prepared), "score": as_json(scored), "alone_s": alone}
+    write("stages", document, text, quick=quick)
 
 
 def features_of(bundle: Bundle, file: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
