@@ -73,7 +73,8 @@ def run(folder: Path, rows: int, rounds: int, *, quick: bool) -> None:
     )
     alone = {step.command: round(step.seconds, 2) for step in steps}
     text = (
-        f"# Stages on {rows:,} payments\n\n## prepare\n\n{table(prepared, rows)}\n\n## score\n\n{table(scored, rows)}\n\n"
+        f"# Stages on {rows:,} payments\n\n"
+        f"## prepare\n\n{table(prepared, rows)}\n\n## score\n\n{table(scored, rows)}\n\n"
         f"## First run, each stage alone\n\n"
         + "\n".join(f"- {name}: {seconds} s" for name, seconds in alone.items())
         + "\n\ntune: one trial of at most 100 rounds with 31 leaves.\n"
