@@ -176,7 +176,7 @@ def check_rows(contract: Contract, table: pa.Table) -> tuple[pl.DataFrame, Verdi
     verdicts = Verdicts(table.num_rows)
     raw = frame_of(table.select([c.name for c in contract.columns]))
     typed = raw.select([_typed(raw[c.name].dtype, c) for c in contract.columns])
-    missing = raw.select([_missing(raw[c.name].dtype, c).alias(c.name) for c in contract.columns])
+    missing = raw.select([is_missing(raw[c.name].dtype, c).alias(c.name) for c in contract.columns])
     for column in contract.columns:
         name, value = column.name, typed[column.name]
         verdicts.fail(value.is_null() & ~missing[name], f"{name} is not a {column.kind}")
@@ -196,7 +196,7 @@ def check_rows(contract: Contract, table: pa.Table) -> tuple[pl.DataFrame, Verdi
     return typed, verdicts
 
 
-def _missing(stored: pl.DataType, column: ColumnContract) -> pl.Expr:
+def is_missing(stored: pl.DataType, column: ColumnContract) -> pl.Expr:
     """True where the stored value is null, NaN, blank, or one of the column's words for missing."""
     value = pl.col(column.name)
     missing = value.is_null()
@@ -216,7 +216,7 @@ def _missing(stored: pl.DataType, column: ColumnContract) -> pl.Expr:
 def _typed(stored: pl.DataType, column: ColumnContract) -> pl.Expr:
     value = to_kind(pl.col(column.name), stored, column.kind, column.format)
     if column.null_values:
-        value = pl.when(~_missing(stored, column)).then(value)
+        value = pl.when(~is_missing(stored, column)).then(value)
     return value.alias(column.name)
 
 

@@ -30,32 +30,17 @@ FIELD_SEPARATOR = "\x1f"
 
 
 def hash_rows(keys: pl.DataFrame, seed: int) -> U64:
-    """XXH64 of each row of `keys`: the canonical texts of its columns, joined by U+001F; null counts as ''.
+    """XXH64 of each row of `keys`: the texts of its columns, joined by U+001F; null counts as ''.
 
     Args:
-        keys: n rows; string, integer, boolean or temporal columns. Integral floats count as integers, so that a key
-            read from CSV and the same key read from Parquet hash alike.
+        keys: n rows of strings, as `canonical_keys` gives them.
         seed: the hash's seed, below 2^64.
 
     Returns:
         uint64, shape [n].
     """
-    texts = keys.select(
-        pl.concat_str([_canonical_text(keys[name]).fill_null("") for name in keys.columns], separator=FIELD_SEPARATOR)
-    )
+    texts = keys.select(pl.concat_str(pl.all().fill_null(""), separator=FIELD_SEPARATOR))
     return xxh64(texts.to_series().to_arrow(), seed)
-
-
-def _canonical_text(column: pl.Series) -> pl.Series:
-    if column.dtype.is_float():
-        whole = column.cast(pl.Int64, strict=False)
-        frame = pl.DataFrame({"text": column.cast(pl.String), "whole": whole, "value": column})
-        return frame.select(
-            pl.when(pl.col("whole").cast(column.dtype) == pl.col("value"))
-            .then(pl.col("whole").cast(pl.String))
-            .otherwise(pl.col("text"))
-        ).to_series()
-    return column.cast(pl.String)
 
 
 def xxh64(texts: pa.Array, seed: int) -> U64:

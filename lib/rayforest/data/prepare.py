@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from rayforest.data.contract import Verdicts, check_rows
 from rayforest.data.inputs import claim_inputs, data_source
+from rayforest.data.keys import canonical_keys
 from rayforest.data.profile import ColumnProfile, Profile
 from rayforest.data.raw import RawBatch, Source
 from rayforest.data.recipe import PARTS, SPLIT_COLUMN, TARGET_COLUMN, Recipe, compile_recipe
@@ -101,17 +102,17 @@ class PrepareTask:
         return pl.DataFrame([*parts, *typed.select(recipe.feature_values()).get_columns()])
 
     def _split(self, batch: RawBatch, typed: pl.DataFrame, verdicts: Verdicts) -> pl.Series:
+        recipe = self.recipe
         if isinstance(self.split, TimeSplit):
-            assert self.recipe.time_expression is not None  # noqa: S101  a split by time has a time
-            times = typed.select(self.recipe.time_expression.to_polars()).to_series()
+            assert recipe.time_expression is not None  # noqa: S101  a split by time has a time
+            times = typed.select(recipe.time_expression.to_polars()).to_series()
             verdicts.fail(times.is_null(), "the time is missing")
             assigned = self.split.assign(times)
         elif self.split_key:
-            assigned = self.split.assign(frame_of(batch.table.select(list(self.split_key))))
+            assigned = self.split.assign(canonical_keys(recipe.contract, batch.table, self.split_key))
         else:
-            assigned = self.split.assign(
-                pl.DataFrame({"file": pl.repeat(batch.file, len(batch.rows), eager=True), "row": batch.rows})
-            )
+            places = pl.DataFrame({"file": pl.repeat(batch.file, len(batch.rows), eager=True), "row": batch.rows})
+            assigned = self.split.assign(places.cast(pl.String))
         return pl.Series(SPLIT_COLUMN, np.array(PARTS)[assigned], dtype=pl.String)
 
     def _describe(self, good: pl.DataFrame, profile: Profile) -> None:

@@ -28,7 +28,7 @@ class HashSplit:
     seed: int
 
     def assign(self, keys: pl.DataFrame) -> Parts:
-        """Part of each row of `keys`."""
+        """Part of each row of `keys`, which are `canonical_keys`."""
         bounds = np.array([min(int(c * 2.0**64), 2**64 - 1) for c in np.cumsum(self.shares)[:2]], np.uint64)
         return np.searchsorted(bounds, hash_rows(keys, self.seed), side="right").astype(np.int8)
 

@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 
 from rayforest.data.contract import check_rows
 from rayforest.data.hashing import hash_rows
+from rayforest.data.keys import canonical_keys
 from rayforest.data.raw import Source
 from rayforest.data.recipe import Recipe
 from rayforest.data.source import read
 from rayforest.data.split import TimeSketch, time_numbers
-from rayforest.data.values import frame_of
 from rayforest.engine.attempt import Attempt
 from rayforest.engine.commit import Version
 from rayforest.engine.plan import Plan
@@ -76,7 +76,7 @@ class SurveyTask:
         attempt.sidecar(json.dumps({"exponent": sketch.exponent, "counts": list(sketch.counts.items())}).encode())
 
     def _hashes(self, table: pa.Table, positions: np.ndarray[tuple[int], np.dtype[np.int64]]) -> pa.Table:
-        keys = frame_of(table.select(list(self.recipe.key)))
+        keys = canonical_keys(self.recipe.contract, table, self.recipe.key)
         whole = keys.select(pl.all_horizontal(pl.all().is_not_null())).to_series()  # a row without a key repeats none
         keys, positions = keys.filter(whole), positions[whole.to_numpy()]
         hash_a, hash_b = (hash_rows(keys, seed) for seed in _SEEDS)
