@@ -210,6 +210,10 @@ class _ShardFile:
 
     def discard(self) -> None:
         """Give up a file that is not closed: its store sees an exception, so nothing becomes visible."""
+        if self._writer is not None and self._sink is not None:
+            self._sink.mute()  # or the writer would write its footer when it is collected
+            with contextlib.suppress(Exception):
+                self._writer.close()
         with contextlib.suppress(_Discarded):
             self._stack.__exit__(_Discarded, _Discarded(), None)
 
@@ -236,12 +240,16 @@ class HashingSink(io.RawIOBase):
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__()
-        self._file = file
+        self._file: BinaryIO = file
         self.digest = hashlib.sha256()
         self.bytes = 0
 
     def writable(self) -> bool:
         return True
+
+    def mute(self) -> None:
+        """Let nothing pass any more."""
+        self._file = io.BytesIO()
 
     def write(self, data: Any, /) -> int:
         view = memoryview(data)
