@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rayforest.errors import ConfigError, InputError
 from rayforest.onnx import check_parity, from_lightgbm, runtime_session
-from rayforest.onnx.lightgbm_text import LightGBMModel, Tree, read_lightgbm
+from rayforest.onnx.lightgbm_text import LightGBMModel, Missing, Tree, read_lightgbm
 from rayforest.onnx.tree_ensemble import MAX_DEPTH
 
 Floats = NDArray[np.float64]
@@ -153,16 +153,29 @@ def test_models_without_a_split_give_their_constant() -> None:
     assert_exact(train(x, y, 3, min_data_in_leaf=10_000), x)
 
 
-def test_a_constant_beside_categorical_splits_that_the_engine_merges_is_exact() -> None:
-    """onnxruntime merges splits with equal leaves, and would then add one of them for a constant of a single leaf."""
-    none, two = np.zeros(0, dtype=np.int64), np.zeros(2, dtype=np.int64)
+def test_categorical_splits_that_the_engine_would_merge_stay_apart() -> None:
+    """onnxruntime merges a split with the one below on the same column where their true sides look the same to it.
+
+    Below, they differ in the side of NaN alone. And behind merged splits, it took another leaf for a constant's.
+    """
+    none = np.zeros(0, dtype=np.int64)
     constant = Tree(none, np.zeros(0), none, none > 0, none, none, np.array([1.0]))
-    sets = {0: np.array([0, 4]), 1: np.array([2, 4])}
-    left, right, leaves = np.array([-1, -2]), np.array([1, -3]), np.array([0.5, 0.5, 2.0])
-    merged = Tree(two, np.zeros(2), two, two > 0, left, right, leaves, categories=sets)
-    model = LightGBMModel("custom", {}, 2, ("town",), average=False, trees=(constant, merged))
-    raw, _ = scores(from_lightgbm(model), np.arange(5.0)[:, None])
-    assert raw.tolist() == [[1.0, 0.5], [1.0, 2.0], [1.0, 0.5], [1.0, 2.0], [1.0, 0.5]]
+    alike = Tree(
+        split_feature=np.array([0, 0, 1, 1]),
+        threshold=np.zeros(4),
+        missing=np.full(4, Missing.NAN),
+        default_left=np.array([False, False, True, False]),
+        left=np.array([2, 3, -1, -2]),
+        right=np.array([1, -5, -3, -4]),
+        leaf_value=np.array([0.5, 0.5, 0.25, 0.25, 2.0]),
+        categories={0: np.array([0, 4]), 1: np.array([2, 4])},
+    )
+    model = LightGBMModel("custom", {}, 2, ("town", "age"), average=False, trees=(constant, alike))
+    rows = np.array([[town, age] for town in range(5) for age in (-1.0, 1.0, np.nan)])
+    raw, _ = scores(from_lightgbm(model), rows)
+    expected = [*(0.5, 0.25, 0.5), *(2.0, 2.0, 2.0), *(0.5, 0.25, 0.25), *(2.0, 2.0, 2.0), *(0.5, 0.25, 0.5)]
+    assert raw[:, 0].tolist() == [1.0] * 15
+    assert raw[:, 1].tolist() == expected
 
 
 def test_a_custom_objective_predicts_its_raw_score() -> None:

@@ -69,6 +69,15 @@ class Tree:
     linear: LinearLeaves | None = None
     """With `linear_tree`; `leaf_value` then serves rows with a NaN in one of the leaf's features."""
 
+    def levels(self) -> Ints:
+        """[splits] splits above each split."""
+        level = np.zeros(len(self.left), dtype=np.int64)
+        for split, (left, right) in enumerate(zip(self.left.tolist(), self.right.tolist(), strict=True)):
+            for child in (left, right):
+                if child >= 0:
+                    level[child] = level[split] + 1
+        return level
+
 
 @dataclass(frozen=True, eq=False)
 class LightGBMModel:

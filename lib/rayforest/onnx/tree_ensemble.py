@@ -130,14 +130,12 @@ def append_raw_score(graph: Graph, model: LightGBMModel, features: str) -> str:
 
 
 def _check_depth(tree: Tree, number: int) -> None:
-    level = np.zeros(len(tree.left), dtype=np.int64)
-    for split, children in enumerate(np.stack([tree.left, tree.right], axis=1)):
-        level[children[children >= 0]] = level[split] + 1
-    if level.max() >= MAX_DEPTH:
+    deepest = int(tree.levels().max()) + 1
+    if deepest > MAX_DEPTH:
         raise ConfigError(
             f"Tree {number} is too deep for onnxruntime, which would crash on it.",
             expected=f"at most {MAX_DEPTH} levels",
-            found=str(level.max() + 1),
+            found=str(deepest),
             next_step="train with max_depth",
         )
 
@@ -145,8 +143,9 @@ def _check_depth(tree: Tree, number: int) -> None:
 def _with_a_split(tree: Tree) -> Tree:
     """TreeEnsemble has no tree without a split, so a constant gets one at which every value goes left.
 
-    The operator's document asks for a split with one leaf on both sides. onnxruntime 1.32 then adds another tree's leaf
-    instead, where a model has several outputs and categorical splits that it merges; two leaves avoid that.
+    The operator's document asks for a split with one leaf on both sides, for which onnxruntime has code of its own; in
+    version 1.32 it added another tree's leaf there, after it had merged splits. With two leaves it is a tree like
+    others.
     """
     if len(tree.left):
         return tree

@@ -43,13 +43,17 @@ class _Flat:
     missing: Ints
     default_left: Bools
     categories: dict[int, Ints]
+    odd: Bools
+    """Categorical splits only: on the second, fourth, ... level of their tree."""
 
     @classmethod
     def of(cls, model: LightGBMModel) -> _Flat:
         categories: dict[int, Ints] = {}
+        odd: list[Bools] = []
         start = 0
         for tree in model.trees:
             categories.update((start + split, codes) for split, codes in tree.categories.items())
+            odd.append(tree.levels() % 2 == 1 if tree.categories else np.zeros(len(tree.left), dtype=bool))
             start += len(tree.split_feature)
         return cls(
             feature=np.concatenate([t.split_feature for t in model.trees]),
@@ -57,6 +61,7 @@ class _Flat:
             missing=np.concatenate([t.missing for t in model.trees]),
             default_left=np.concatenate([t.default_left for t in model.trees]),
             categories=categories,
+            odd=np.concatenate(odd),
         )
 
 
@@ -80,12 +85,12 @@ def append_tree_input(graph: Graph, model: LightGBMModel, features: str) -> tupl
         width += len(used)
     members: dict[int, Ints] = {}
     if flat.categories:
-        tables = _pack(flat)
-        parts.append(_append_classes(graph, features, tables))
-        for splits, table in tables.values():
-            column[splits] = width + table.group
-            width += table.classes.shape[1]
-            members.update(zip(splits.tolist(), table.members, strict=True))
+        packed = _pack(flat)
+        parts.append(_append_classes(graph, features, packed))
+        for part in packed:
+            column[part.splits] = width + part.table.group
+            width += part.table.classes.shape[1]
+            members.update(zip(part.splits.tolist(), part.table.members, strict=True))
 
     threshold, missing_is_true = _numerical_tests(flat)
     threshold[categorical] = 0.0
@@ -112,31 +117,44 @@ def _append_zero_as_nan(graph: Graph, features: str, used: Ints, n_features: int
     return graph.add("Where", is_zero, graph.constant(float("nan")), x)
 
 
-def _pack(flat: _Flat) -> dict[int, tuple[Ints, ClassTable]]:
-    """Categorical feature -> its splits and their class table."""
-    splits_of: dict[int, list[int]] = {}
+@dataclass(frozen=True, eq=False)
+class _PackedSplits:
+    """Categorical splits of one feature, and their classes."""
+
+    feature: int
+    splits: Ints
+    table: ClassTable
+
+
+def _pack(flat: _Flat) -> list[_PackedSplits]:
+    """Pack the sets of each feature, apart for the odd and the even levels of the trees.
+
+    A split and the one below it so never test the same column. onnxruntime 1.32 merges two such splits into one where
+    the trees on their true sides have the same splits and leaves, and does not see where these send NaN elsewhere.
+    """
+    splits_of: dict[tuple[int, bool], list[int]] = {}
     for split in sorted(flat.categories):
-        splits_of.setdefault(int(flat.feature[split]), []).append(split)
-    return {
-        feature: (np.array(splits), pack_sets([flat.categories[s] for s in splits]))
-        for feature, splits in sorted(splits_of.items())
-    }
+        splits_of.setdefault((int(flat.feature[split]), bool(flat.odd[split])), []).append(split)
+    return [
+        _PackedSplits(feature, np.array(splits), pack_sets([flat.categories[s] for s in splits]))
+        for (feature, _), splits in sorted(splits_of.items())
+    ]
 
 
-def _append_classes(graph: Graph, features: str, tables: dict[int, tuple[Ints, ClassTable]]) -> str:
+def _append_classes(graph: Graph, features: str, packed: list[_PackedSplits]) -> str:
     """Classes of all categorical features side by side, double [rows, groups].
 
     LightGBM truncates a code toward zero; NaN and negative codes are in no set, and so are codes beyond the largest.
     Bounding the code on both sides first keeps the cast to an integer defined for every double.
     """
-    last_rows = np.array([[len(table.classes) - 1 for _, table in tables.values()]], dtype=np.float64)
+    last_rows = np.array([[len(part.table.classes) - 1 for part in packed]], dtype=np.float64)
     none = graph.constant(-1.0)  # Gather counts negative rows from the end: -1 is the last row too
-    x = graph.add("Gather", features, graph.constant(np.array(list(tables), dtype=np.int64)), axis=1)
+    x = graph.add("Gather", features, graph.constant(np.array([part.feature for part in packed])), axis=1)
     x = graph.add("Where", graph.add("IsNaN", x), none, x)
     x = graph.add("Max", graph.add("Min", x, graph.constant(last_rows)), none)
     row = graph.add("Cast", x, to=TensorProto.INT64)
     classes = []
-    for i, (_, table) in enumerate(tables.values()):
+    for i, part in enumerate(packed):
         own = graph.add("Gather", row, graph.constant(np.int64(i)), axis=1)
-        classes.append(graph.add("Gather", graph.constant(table.classes), own, axis=0))
+        classes.append(graph.add("Gather", graph.constant(part.table.classes), own, axis=0))
     return graph.add("Cast", graph.add("Concat", *classes, axis=1), to=TensorProto.DOUBLE)
