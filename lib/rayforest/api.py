@@ -136,12 +136,17 @@ def read(destination: str | Path) -> pl.LazyFrame:
 def dataset(destination: str | Path) -> ds.Dataset:
     """The current version as a pyarrow Dataset, for DuckDB, Ray Data and others that take one."""
     import pyarrow.dataset as ds
+    from pyarrow.fs import FileSystem
 
     from rayforest.engine.publish import read_manifest
     from rayforest.engine.store import open_store
 
     manifest = read_manifest(open_store(destination))
-    return ds.dataset(list(manifest.files()), schema=manifest.schema, format="parquet")
+    paths, remote = list(manifest.files()), None
+    if paths and "://" in paths[0]:
+        remote, _ = FileSystem.from_uri(paths[0])
+        paths = [path.partition("://")[2] for path in paths]
+    return ds.dataset(paths, schema=manifest.schema, format="parquet", filesystem=remote)
 
 
 @contextmanager
