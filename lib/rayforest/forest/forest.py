@@ -13,7 +13,7 @@ from rayforest.errors import ConfigError, InputError
 from rayforest.forest.columns import Data, blocks, count_rows
 from rayforest.forest.compiling import say_when_compiling
 from rayforest.forest.ensemble import Aggregate, Floats
-from rayforest.forest.kernel import aggregate_leaves, number_leaves
+from rayforest.forest.kernel import score
 from rayforest.forest.operators import read_ensemble
 from rayforest.forest.pack import Packed, pack
 
@@ -80,29 +80,13 @@ class Forest:
         Raises:
             InputError: another number of columns than the model's, or a column that holds no numbers.
         """
-        weights = self.packed.trees.weight
-        out = np.empty((count_rows(data), self.n_outputs), dtype=weights.dtype)
-        initial = {Aggregate.MIN: np.inf, Aggregate.MAX: -np.inf}.get(self.aggregate, 0.0)
-        row = 0
-        with say_when_compiling():
-            for block in blocks(data, self.n_features, self._n_used):
-                part = out[row : row + block.rows]
-                aggregate_leaves(
-                    block.columns,
-                    self.float32_input,
-                    self.packed.bins,
-                    self.packed.trees,
-                    int(self.aggregate),
-                    initial,
-                    part,
-                )
-                row += block.rows
+        out = self._run(data, np.empty((0, 0), dtype=np.int32))
         if self.aggregate is Aggregate.AVERAGE:
-            out /= weights.dtype.type(self.n_trees)
+            out /= out.dtype.type(self.n_trees)
         elif self.aggregate is not Aggregate.SUM:
             out[np.isinf(out)] = 0  # no tree adds to this target
         if self.base_values.any():
-            out += self.base_values.astype(weights.dtype)
+            out += self.base_values.astype(out.dtype)
         return out.astype(self.output_dtype, copy=False)
 
     def leaf_index(self, data: Data) -> NDArray[np.int32]:
@@ -113,13 +97,30 @@ class Forest:
         Raises:
             InputError: as `raw_score`.
         """
-        out = np.empty((count_rows(data), self.n_trees), dtype=np.int32)
+        leaves = np.empty((count_rows(data), self.n_trees), dtype=np.int32)
+        self._run(data, leaves)
+        return leaves
+
+    def _run(self, data: Data, leaves: NDArray[np.int32]) -> Scores:
+        """What the trees add up to, [rows, n_outputs]; fills `leaves` if it has rows."""
+        trees = self.packed.trees
+        out = np.empty((count_rows(data), self.n_outputs), dtype=trees.weight.dtype)
+        initial = {Aggregate.MIN: np.inf, Aggregate.MAX: -np.inf}.get(self.aggregate, 0.0)
         row = 0
         with say_when_compiling():
             for block in blocks(data, self.n_features, self._n_used):
-                part = out[row : row + block.rows]
-                number_leaves(block.columns, self.float32_input, self.packed.bins, self.packed.trees, part)
-                row += block.rows
+                end = row + block.rows
+                score(
+                    block.columns,
+                    self.float32_input,
+                    self.packed.bins,
+                    trees,
+                    int(self.aggregate),
+                    initial,
+                    out[row:end],
+                    leaves[row:end],
+                )
+                row = end
         return out
 
     @property

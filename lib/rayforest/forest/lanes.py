@@ -86,15 +86,18 @@ def load(typing: Any, like: Lanes, array: Any, offset: Any) -> Any:
 
 
 @intrinsic
-def store(typing: Any, array: Any, offset: Any, lanes: Lanes) -> Any:
-    """Write the lanes to a uint8 or int8 array from `offset` on."""
+def store_places(typing: Any, array: Any, offset: Any, plane: Lanes, bit: Lanes) -> Any:
+    """Write 8 * plane + bit, both unsigned, to an int32 array from `offset` on."""
+    wide = ir.VectorType(_INT, plane.count)
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address = _address(context, builder, signature.args[0], arguments[0], arguments[1], lanes)
-        builder.store(arguments[2], address, align=1)
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), wide.as_pointer())
+        eightfold = builder.shl(builder.zext(arguments[2], wide), ir.Constant(wide, [3] * plane.count))
+        builder.store(builder.add(eightfold, builder.zext(arguments[3], wide)), address, align=4)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, lanes), code
+    return types.void(array, types.intp, plane, bit), code
 
 
 @intrinsic
@@ -143,13 +146,3 @@ def lowest_bit(typing: Any, bits: Lanes) -> Any:
         return builder.call(function, [arguments[0], _BIT(1)])
 
     return bits(bits), code
-
-
-@intrinsic
-def eightfold_plus(typing: Any, plane: Lanes, bit: Lanes) -> Any:
-    """8 * plane + bit, as unsigned bytes."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.add(builder.shl(arguments[0], _repeated(plane, 3)), arguments[1])
-
-    return plane(plane, plane), code
