@@ -35,7 +35,7 @@ def payments(tmp_path_factory: pytest.TempPathFactory) -> Payments:
         f'data.source="{folder}"',
         'run.executor="in-process"',
         "run.workers=1",
-        "run.shard_rows=1500",
+        "run.shard_rows=700",
         "tune.trials=2",
         "tune.space.num_iterations=12",
     )
