@@ -79,6 +79,8 @@ def _leaf(node: Column | Literal) -> pl.Expr:
 def _call(node: Call, args: list[pl.Expr]) -> pl.Expr:
     if node.op is Op.CAST:
         return _CASTS[node.args[0].kind, node.kind](args[0])
+    if node.op in _MIRRORED and isinstance(node.args[0], Literal):
+        return _MIRRORED[node.op](args[1], args[0])
     if node.op is Op.DIV and isinstance(node.args[1], Literal):
         return _quotient(args[0], _without_zero(args[1])).replace(math.nan, None)
     value = _FORMULAS[node.op](*args, *node.options)
@@ -86,6 +88,9 @@ def _call(node: Call, args: list[pl.Expr]) -> pl.Expr:
         return value.replace(math.nan, None)
     return value.replace("", None) if node.op in _MAY_BE_EMPTY else value
 
+
+# Polars 2.1 gives one row for a constant compared with a computed column that is null throughout, in that order only.
+_MIRRORED = {Op.EQ: pl.Expr.eq, Op.LT: pl.Expr.gt, Op.LE: pl.Expr.ge}
 
 _MAY_BE_EMPTY = (Op.TRIM, Op.REPLACE, Op.SUBSTRING, Op.RIGHT, Op.CONCAT)
 _MAY_BE_NAN = (Op.ADD, Op.SUB, Op.MUL, Op.DIV, Op.MOD, Op.LN, Op.SQRT, Op.POWER, Op.SECONDS_BETWEEN)
