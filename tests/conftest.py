@@ -1,9 +1,8 @@
-"""What all areas share: one thread for the native libraries, and the place of the real data sets."""
+"""What all areas share: one thread for the native libraries, and no cluster of the user's."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -14,19 +13,6 @@ settings.load_profile("rayforest")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
-
-
-def shared_data() -> Path | None:
-    """The folder of real data sets: RAYFOREST_DATA, else `../shared/data` beside the checkout."""
-    given = os.environ.get("RAYFOREST_DATA")
-    folder = Path(given) if given else Path(__file__).parents[2] / "shared" / "data"
-    return folder if folder.is_dir() else None
-
-
-def shared_files(pattern: str) -> list[Path]:
-    """Files of the real data sets, for parametrised tests; none where the data is absent."""
-    folder = shared_data()
-    return sorted(path for path in folder.glob(pattern) if path.is_file()) if folder else []
 
 
 @pytest.fixture(autouse=True)

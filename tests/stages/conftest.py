@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import pytest
-from small_projects import orders, write_orders, write_project
+from small_projects import Payments, Ran, orders, write_orders, write_project
 
 import rayforest
-from rayforest.data.payments import Generated, generate_payments
-
-EXAMPLE = Path(__file__).parents[2] / "jobs" / "examples" / "payments.toml"
-
-
-@dataclass(frozen=True)
-class Payments:
-    """Generated payments, and the example project over them."""
-
-    truth: Generated
-    settings: tuple[str, ...]
-
-    def at(self, root: Path, *more: str) -> rayforest.Project:
-        """The example project with another root."""
-        return rayforest.load_project(EXAMPLE, [*self.settings, f'project.root="{root}"', *more])
+from rayforest.data.payments import generate_payments
 
 
 @pytest.fixture(scope="session")
@@ -40,15 +23,6 @@ def payments(tmp_path_factory: pytest.TempPathFactory) -> Payments:
         "tune.space.num_iterations=12",
     )
     return Payments(truth, settings)
-
-
-@dataclass(frozen=True)
-class Ran:
-    """A project that ran to the end."""
-
-    folder: Path
-    project: rayforest.Project
-    result: rayforest.RunResult
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+
+import rayforest
+from rayforest.data.payments import Generated
+
+EXAMPLE = Path(__file__).parents[2] / "jobs" / "examples" / "payments.toml"
 
 COLOURS = ["red", "green", "blue", "Äpfel", "zebra", "Z"]
 
@@ -91,3 +97,24 @@ def write_project(folder: Path, text: str = PROJECT, **sections: str) -> Path:
     path = folder / "project.toml"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+@dataclass(frozen=True)
+class Payments:
+    """Generated payments, and the example project over them."""
+
+    truth: Generated
+    settings: tuple[str, ...]
+
+    def at(self, root: Path, *more: str) -> rayforest.Project:
+        """The example project with another root."""
+        return rayforest.load_project(EXAMPLE, [*self.settings, f'project.root="{root}"', *more])
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A project that ran to the end."""
+
+    folder: Path
+    project: rayforest.Project
+    result: rayforest.RunResult

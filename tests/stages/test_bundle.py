@@ -12,8 +12,7 @@ import lightgbm as lgb
 import numpy as np
 import polars as pl
 import pytest
-from conftest import Ran
-from small_projects import orders, write_orders, write_project
+from small_projects import Ran, orders, write_orders, write_project
 
 import rayforest
 from rayforest.errors import BundleError, InputError

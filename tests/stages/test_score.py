@@ -7,9 +7,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import Payments, Ran
 from sklearn import metrics as sk
-from small_projects import orders, write_orders, write_project
+from small_projects import Payments, Ran, orders, write_orders, write_project
 
 import rayforest
 from rayforest.errors import ConfigError, InputError, UnfinishedError

@@ -10,9 +10,8 @@ import lightgbm as lgb
 import numpy as np
 import polars as pl
 import pytest
-from conftest import Ran
 from sklearn import metrics as sk
-from small_projects import orders, write_orders, write_project
+from small_projects import Ran, orders, write_orders, write_project
 
 import rayforest
 from rayforest.errors import ConfigError, InputError
@@ -155,14 +154,6 @@ def test_the_search_proposes_the_same_trials_for_any_number_of_workers(ran: Ran,
     prepared = Path(ran.project.stage("prepared"))
     one, four = (searched(tmp_path / str(n), prepared, f"run.workers={n}") for n in (1, 4))
     assert params_and_models(trial_records(one)) == params_and_models(trial_records(four))
-
-
-@pytest.mark.ray
-def test_the_search_proposes_the_same_trials_and_models_on_ray(ran: Ran, tmp_path: Path) -> None:
-    prepared = Path(ran.project.stage("prepared"))
-    here = searched(tmp_path / "here", prepared)
-    there = searched(tmp_path / "there", prepared, 'run.executor="ray"', "run.workers=2")
-    assert params_and_models(trial_records(here)) == params_and_models(trial_records(there))
 
 
 def prepared_at(folder: Path, frame: pl.DataFrame, *settings: str) -> rayforest.Project:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import Payments, Ran
-from small_projects import orders, write_orders, write_project
+from small_projects import Payments, Ran, orders, write_orders, write_project
 
 import rayforest
 from rayforest.engine.publish import read_manifest
@@ -23,11 +23,14 @@ def data_hashes(destination: str | Path) -> list[str]:
 
 
 def all_hashes(root: Path) -> dict[str, list[str]]:
+    """What must not depend on who did the work: data, quarantine, every trial, and the bundle."""
     found = {stage: data_hashes(root / stage) for stage in ("prepared", "scored")}
     quarantine = [p for stage in found for p in rayforest.files(root / stage, quarantine=True)]
     bundle = root / "bundle"
     names = ("model.onnx", "trees.onnx", "booster.txt", "features.json", "contract.json", "profile.json")
+    trials = [json.loads(path.read_text()) for path in sorted((root / "tuned").glob("*/trials/*.json"))]
     return found | {
+        "trials": [json.dumps([trial["params"], trial["model"], trial["score"]]) for trial in trials],
         "quarantine": [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in quarantine],
         "bundle": [hashlib.sha256((bundle / name).read_bytes()).hexdigest() for name in names],
     }

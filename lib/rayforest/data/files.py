@@ -39,7 +39,10 @@ def list_files(source: Source) -> list[SourceFile]:
     """
     found: dict[str, tuple[Path, Path]] = {}
     for pattern in source.patterns:
-        fixed, files = _expand(pattern, source)
+        try:
+            fixed, files = _expand(pattern, source)
+        except OSError as error:  # a name that is too long, a disk that fails
+            raise InputError(f"{pattern!r} cannot be read", found=error.strerror or "") from error
         for file in files:
             found.setdefault(os.path.realpath(file), (fixed, file))
     names = _distinct_names(list(found.values()))
