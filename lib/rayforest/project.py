@@ -269,6 +269,20 @@ class ScoreSection(Section):
     carry: Names = ()
     """Raw columns that come out beside the prediction."""
     engine: Literal["auto", "onnxruntime", "kernel"] = "auto"
+    """What adds up the trees: auto takes the tree kernel where it gives onnxruntime's bits. The scores are the same."""
+    outputs: tuple[Literal["prediction", "probability", "raw_score"], ...] = ()
+    """Columns that the model adds, in this order; by default the prediction and, for classes, the probability."""
+    threshold: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
+    """Of two classes, the second one is predicted where its probability is above this; 0.5 by default."""
+    precision: Literal["float64", "float32"] = "float64"
+    """Of the columns that the model adds, labels apart."""
+
+    @field_validator("outputs")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("each output once")
+        return value
 
 
 class RunSection(Section):

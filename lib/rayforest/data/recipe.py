@@ -71,9 +71,10 @@ class Recipe:
         """Raw columns that the features use, sorted."""
         return _sorted_union(e.columns for e in self.expressions.values())
 
-    def feature_values(self) -> list[pl.Expr]:
-        """Each feature as it is stored: float64 for a number, text for a category."""
-        return [self._feature_value(name, e).alias(name) for name, e in self.expressions.items()]
+    def feature_values(self, names: Iterable[str] | None = None) -> list[pl.Expr]:
+        """Features, all by default, as they are stored: float64 for a number, text for a category."""
+        chosen = self.expressions if names is None else names
+        return [self._feature_value(name, self.expressions[name]).alias(name) for name in chosen]
 
     def _feature_value(self, name: str, expression: Expression) -> pl.Expr:
         if name in self.categorical:

@@ -31,6 +31,8 @@ class RunningMetrics:
     sums: Counter[str] = field(default_factory=Counter)
     curves: dict[int, dict[int, list[int]]] = field(default_factory=dict)
     """For each class: bucket of its score -> [rows of other classes, rows of this class]."""
+    threshold: float = 0.5
+    """Of a binary problem: the positive class where the probability is above it."""
 
     def update(self, problem: Problem, predictions: Array, labels: Array) -> None:
         """Add rows: predictions as `evaluate` takes them, labels encoded, NaN where unknown."""
@@ -45,7 +47,7 @@ class RunningMetrics:
             return
         if problem.kind == "binary":
             shares = np.column_stack([1 - predictions, predictions])
-            right = (predictions > 0.5) == (labels == 1)
+            right = (predictions > self.threshold) == (labels == 1)
         else:
             shares = predictions
             right = predictions.argmax(axis=1) == labels

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from logging import getLogger
 
 import polars as pl
 import pyarrow as pa
 
-from rayforest.data.contract import Contract
+from rayforest.data.contract import Contract, Verdicts, check_rows
 from rayforest.data.inputs import claim_inputs, score_source
 from rayforest.data.kinds import Kind
 from rayforest.data.prepare import stored_column
-from rayforest.data.raw import Source
+from rayforest.data.raw import RawBatch, Source
 from rayforest.data.recipe import Recipe
 from rayforest.data.source import column_names, columns, list_files, read, stored_schema
 from rayforest.engine.attempt import Attempt
@@ -28,11 +29,15 @@ from rayforest.engine.shards import Shard, Slice
 from rayforest.errors import ConfigError, InputError, did_you_mean
 from rayforest.project import Project
 from rayforest.report import Reporter, Silent, StageResult
-from rayforest.scoring.bundle import load_bundle
+from rayforest.scoring.bundle import Bundle, load_bundle
+from rayforest.scoring.engines import PROOF_ROWS, Choice, prove_kernel
+from rayforest.scoring.outputs import Outputs
 from rayforest.scoring.running_metrics import RunningMetrics
-from rayforest.scoring.scorer import score_schema, scorer_of
+from rayforest.scoring.scorer import Scorer, scorer_of
 
-FORMAT_VERSION = 1
+_log = getLogger("rayforest.scoring")
+
+FORMAT_VERSION = 2
 """Of scored files. A change here changes every plan key."""
 
 
@@ -42,43 +47,45 @@ class ScoreTask:
 
     bundle: str
     digest: str
+    engine: Choice
     source: Source
     contract: Contract
     passed_on: tuple[str, ...]
     """Key and carried columns."""
+    outputs: Outputs
     schema: pa.Schema
 
     def __call__(self, shard: Shard, attempt: Attempt) -> None:
         """Score one shard."""
-        scorer = scorer_of(self.bundle, self.digest)
+        scorer = scorer_of(self.bundle, self.digest, self.engine)
         problem, recipe = scorer.bundle.problem, scorer.bundle.recipe
-        metrics = RunningMetrics()
+        model_inputs = scorer.model_inputs(self.contract)
+        metrics = RunningMetrics(threshold=self.outputs.threshold)
         for piece in shard.slices:
             truth = self._target_columns(recipe, piece)
-            names = sorted({*self.contract.kinds, *self.passed_on, *truth})
-            for batch in read(piece, self.source, names):
+            for batch in read(piece, self.source, self.columns(truth)):
                 attempt.count_in(len(batch.rows) + len(batch.broken))
-                _, features, verdicts = scorer.judge(self.contract, batch)
-                passed_on = [stored_column(batch, n, self.schema.field(n).type, verdicts) for n in self.passed_on]
+                inputs, verdicts = model_inputs(batch)
+                passed_on = [_as_it_came(batch, self.schema.field(n), verdicts) for n in self.passed_on]
+                keep: pa.Array | None = None
                 if verdicts.failed.any() or batch.broken:
                     attempt.quarantine(verdicts.quarantine(batch))
-                keep = pl.Series(~verdicts.failed)
-                features = features.filter(keep)
-                if not features.height:
+                    keep = pa.array(~verdicts.failed)
+                    inputs, passed_on = inputs.filter(keep), [column.filter(keep) for column in passed_on]
+                if not inputs.num_rows:
                     continue
-                scores = scorer.score(features)
-                stored = [s.filter(keep).to_arrow(compat_level=pl.CompatLevel.oldest()) for s in passed_on]
-                arrays = [*stored, *scores.columns.values()]
-                attempt.write(
-                    pa.Table.from_arrays(
-                        [a.cast(f.type) for a, f in zip(arrays, self.schema, strict=True)], schema=self.schema
-                    )
-                )
+                raw_score, prediction = scorer.score(inputs)
+                scored = [*passed_on, *self.outputs.columns(raw_score, prediction)]
+                attempt.write(pa.Table.from_arrays(scored, schema=self.schema))
                 if truth:
-                    labels = problem.encode(_targets(recipe, batch.table).filter(keep))
-                    metrics.update(problem, scores.predictions, labels)
+                    targets = _targets(recipe, batch.table if keep is None else batch.table.filter(keep))
+                    metrics.update(problem, prediction, problem.encode(targets))
         if metrics.rows:
             attempt.sidecar(metrics.to_json())
+
+    def columns(self, truth: tuple[str, ...] = ()) -> list[str]:
+        """The raw columns to read, sorted."""
+        return sorted({*self.contract.kinds, *self.passed_on, *truth})
 
     def _target_columns(self, recipe: Recipe, piece: Slice) -> tuple[str, ...]:
         """Columns of the target, where this file has them: yesterday's rows have a label, tonight's have none."""
@@ -88,10 +95,20 @@ class ScoreTask:
         return tuple(expression.columns)
 
 
+def _as_it_came(batch: RawBatch, field: pa.Field, verdicts: Verdicts) -> pa.ChunkedArray | pa.Array:
+    """A key or carried column in the type that it has in the first file."""
+    column = batch.table.column(field.name)
+    if column.type == field.type:
+        return column
+    return (
+        stored_column(batch, field.name, field.type, verdicts)
+        .to_arrow(compat_level=pl.CompatLevel.oldest())
+        .cast(field.type)
+    )
+
+
 def _targets(recipe: Recipe, table: pa.Table) -> pl.Series:
     """The target of each row, null where it cannot be computed: score does not judge it."""
-    from rayforest.data.contract import check_rows
-
     expression, value = recipe.target_expression, recipe.target_value()
     assert expression is not None and value is not None  # noqa: S101, PT018  only called where there is a target
     contract = recipe.contract.only(expression.columns)
@@ -114,15 +131,15 @@ def score(
     bundle = load_bundle(project.stage("bundle"))
     source = score_source(project)
     files = list(list_files(source))
-    recipe = bundle.recipe
+    recipe, outputs = bundle.recipe, Outputs.of(project.score, bundle.problem)
     found = columns(files[0], source)
     passed_on = tuple(dict.fromkeys((*recipe.key, *project.score.carry)))
     contract = _contract(recipe, passed_on, found, files[0].path)
-    schema = pa.schema([*stored_schema(files[0], passed_on), *score_schema(bundle)])
+    schema = pa.schema([*stored_schema(files[0], passed_on), *outputs.schema()])
     if len(set(schema.names)) < len(schema.names):
         raise ConfigError(
             "a key or carried column has the name of an output column",
-            expected="columns other than " + ", ".join(f.name for f in score_schema(bundle)),
+            expected="columns other than " + ", ".join(f.name for f in outputs.schema()),
             next_step="leave it out of score.carry",
         )
     destination = project.stage("scored")
@@ -133,6 +150,7 @@ def score(
             "stage": "score",
             "format_version": FORMAT_VERSION,
             "bundle": bundle.digest,
+            "threshold": outputs.threshold,
             "passed_on": list(passed_on),
             "schema": [f"{f.name}: {f.type}" for f in schema],
             "format": None if source.csv is None else asdict(source.csv),
@@ -144,10 +162,14 @@ def score(
     )
     version, plan = claimed.version, claimed.plan
     manifest = version.manifest()
-    resumed = manifest is not None
+    resumed, details = manifest is not None, dict[str, object]()
     if manifest is None:
-        reporter.say(f"score: {plan.rows:,} rows in {plan.shards:,} shards, engine onnxruntime")
-        task = ScoreTask(bundle.location, bundle.digest, source, contract, passed_on, schema)
+        task = ScoreTask(
+            bundle.location, bundle.digest, project.score.engine, source, contract, passed_on, outputs, schema
+        )
+        engine, why, task = _choose_engine(task, bundle, next(iter(plan), None))
+        details = {"engine": engine, "engine_because": why}
+        reporter.say(f"score: {plan.rows:,} rows in {plan.shards:,} shards, engine {engine}: {why}")
         budget = 0 if project.data.on_bad_row == "fail" else project.data.error_budget
         run_step(
             version,
@@ -179,8 +201,36 @@ def score(
         resumed=resumed,
         metrics=json.loads(manifest.extra("metrics.json")) if "metrics.json" in manifest.extras else {},
         reasons=manifest.reasons,
-        details={"engine": "onnxruntime"},
+        details=details,
     )
+
+
+def _choose_engine(task: ScoreTask, bundle: Bundle, first: Shard | None) -> tuple[str, str, ScoreTask]:
+    """The engine's name, why it is taken, and the task with what `auto` came to."""
+    if task.engine != "auto":
+        return task.engine, "score.engine asks for it", task
+    scorer = Scorer(bundle)
+    proof = prove_kernel(scorer.trees, _sample(task, scorer, first))
+    if proof.engine.name != "kernel":
+        if proof.fell_back:
+            _log.warning("score uses onnxruntime: %s", proof.reason)
+        task = replace(task, engine="onnxruntime")
+    return proof.engine.name, proof.reason, task
+
+
+def _sample(task: ScoreTask, scorer: Scorer, first: Shard | None) -> pa.Table:
+    """Model inputs of the first rows of the first shard that pass the contract, from one batch of it."""
+    model_inputs = scorer.model_inputs(task.contract)
+    for piece in first.slices if first is not None else ():
+        try:
+            batch = next(read(piece, task.source, task.columns()), None)
+        except InputError:
+            break  # the shard will say so
+        if batch is not None:
+            inputs, verdicts = model_inputs(batch)
+            if not verdicts.failed.all():
+                return inputs.filter(pa.array(~verdicts.failed)).slice(0, PROOF_ROWS)
+    return pa.table({})
 
 
 def _contract(recipe: Recipe, passed_on: tuple[str, ...], found: dict[str, Kind], file: str) -> Contract:

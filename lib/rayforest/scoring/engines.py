@@ -1,0 +1,185 @@
+"""The engines that add up a model's trees, and the proof that they give the same bits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from logging import getLogger
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pyarrow as pa
+
+from rayforest.errors import ConfigError, RayforestError
+from rayforest.onnx.runtime import rows_a_call, runtime_session
+
+Array = npt.NDArray[np.float64]
+Choice = Literal["auto", "onnxruntime", "kernel"]
+
+PROOF_ROWS = 2_000
+"""Rows of the run on which `auto` compares the engines."""
+_log = getLogger("rayforest.scoring")
+
+
+class Engine(Protocol):
+    """Adds up the trees. Safe to share between threads."""
+
+    @property
+    def name(self) -> str:
+        """As in `score.engine`: onnxruntime or kernel."""
+        ...
+
+    def raw_score(self, inputs: pa.Table) -> Array:
+        """Raw scores, float64 [rows, outputs].
+
+        Args:
+            inputs: one column of floats, integers or booleans a model input, in the model's order; null and NaN are
+                missing.
+        """
+        ...
+
+
+class OnnxRuntime:
+    """onnxruntime, on blocks of rows that stay in the cache."""
+
+    name = "onnxruntime"
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._session = runtime_session(model.SerializeToString())
+        self._rows = rows_a_call(model)
+
+    def raw_score(self, inputs: pa.Table) -> Array:
+        """See `Engine`."""
+        columns = [_floats(column) for column in inputs.columns]
+        parts = []
+        for start in range(0, max(inputs.num_rows, 1), self._rows):
+            block = np.empty((min(self._rows, inputs.num_rows - start), len(columns)))
+            for place, column in enumerate(columns):
+                block[:, place] = column[start : start + self._rows]
+            parts.append(self._session.run(["raw_score"], {"features": block})[0])
+        return np.concatenate(parts)
+
+
+def _floats(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    if not pa.types.is_floating(column.type):
+        if pa.types.is_boolean(column.type):
+            column = column.cast(pa.int8())
+        column = column.cast(pa.float64(), safe=False)
+    return np.asarray(column.to_numpy())  # null becomes NaN
+
+
+class Kernel:
+    """The tree kernel, which reads Arrow's memory where it lies."""
+
+    name = "kernel"
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        """Read the trees.
+
+        Raises:
+            ConfigError: the kernel does not read this model, or cannot be loaded; says why.
+        """
+        try:
+            from rayforest.forest import Forest
+        except ImportError as error:
+            raise ConfigError(
+                "the tree kernel cannot be loaded",
+                expected="Numba, which rayforest installs",
+                found=str(error),
+                next_step='set score.engine = "onnxruntime", or install rayforest again',
+            ) from error
+        self._forest = Forest.from_onnx(model)
+
+    def raw_score(self, inputs: pa.Table) -> Array:
+        """See `Engine`."""
+        return self._forest.raw_score(inputs).astype(np.float64, copy=False)
+
+
+def open_engine(choice: Choice, model: onnx.ModelProto) -> Engine:
+    """The engine that a project asks for; for `auto` the kernel, proven on the first rows that it is given.
+
+    Raises:
+        ConfigError: the kernel is asked for, and does not read this model.
+    """
+    if choice == "auto":
+        return ProvenKernel(model)
+    return Kernel(model) if choice == "kernel" else OnnxRuntime(model)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The engine that `auto` takes, and why."""
+
+    engine: Engine
+    reason: str
+    """Goes on after "engine kernel: "."""
+    fell_back: bool = False
+
+
+def prove_kernel(
+    model: onnx.ModelProto, sample: pa.Table, *, kernel: Callable[[onnx.ModelProto], Engine] = Kernel
+) -> Proof:
+    """The kernel if it gives onnxruntime's bits on a sample, else onnxruntime.
+
+    Args:
+        model: trees of `rayforest.onnx`.
+        sample: model inputs of the run's own rows, as `Engine.raw_score` takes them.
+        kernel: makes the engine that is to be proven.
+    """
+    reference = OnnxRuntime(model)
+    if not sample.num_rows:
+        return Proof(reference, "the first shard has no row to prove the kernel on")
+    try:
+        candidate = kernel(model)
+        found = candidate.raw_score(sample)
+    except RayforestError as error:
+        reason = f"the kernel cannot be used: {error.what}" + (f" ({error.found})" if error.found else "")
+        return Proof(reference, reason, fell_back=True)
+    except Exception as error:  # whatever a compiler says on a CPU that nobody tried: the rows are scored all the same
+        return Proof(reference, f"the kernel cannot be used: {type(error).__name__}", fell_back=True)
+    if (difference := first_difference(reference.raw_score(sample), found)) is not None:
+        return Proof(reference, f"the kernel gives other scores: {difference}", fell_back=True)
+    return Proof(candidate, f"onnxruntime's bits on the first {sample.num_rows:,} rows")
+
+
+def first_difference(expected: Array, found: Array) -> str | None:
+    """Where two engines' raw scores first differ in a bit, two NaNs being equal; None if nowhere."""
+    if expected.shape != found.shape:
+        return f"shape {list(found.shape)} instead of {list(expected.shape)}"
+    left, right = (np.ascontiguousarray(scores).view(np.int64) for scores in (expected, found))
+    differing = (left != right) & ~(np.isnan(expected) & np.isnan(found))
+    if not differing.any():
+        return None
+    row, output = (int(i) for i in np.argwhere(differing)[0])
+    distance = abs(int(left[row, output]) - int(right[row, output]))
+    return (
+        f"{differing.sum():,} of {differing.size:,} differ; the first is output {output} of row {row}, "
+        f"by {distance:,} units in the last place"
+    )
+
+
+class ProvenKernel:
+    """The kernel, proven on the first rows that this process scores: a worker's CPU may be another than the driver's.
+
+    Where it gives other bits, onnxruntime takes its place, and the log says so.
+    """
+
+    name = "kernel"
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._model = model
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+
+    def raw_score(self, inputs: pa.Table) -> Array:
+        """See `Engine`; at least one row."""
+        with self._lock:
+            if self._engine is None:
+                proof = prove_kernel(self._model, inputs.slice(0, PROOF_ROWS))
+                if proof.fell_back:
+                    _log.warning("this worker scores with onnxruntime: %s", proof.reason)
+                self._engine = proof.engine
+        return self._engine.raw_score(inputs)

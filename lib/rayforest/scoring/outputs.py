@@ -1,0 +1,112 @@
+"""What the model says of a row, as the columns that the project asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rayforest.errors import ConfigError
+from rayforest.project import ScoreSection
+from rayforest.training.problem import Problem
+
+Array = npt.NDArray[np.float64]
+Output = Literal["prediction", "probability", "raw_score"]
+Labels = tuple[str, ...] | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The columns of scored rows that come from the model."""
+
+    problem: Problem
+    wanted: tuple[Output, ...]
+    """In the order of the columns."""
+    threshold: float
+    """Of a binary problem: the positive class where the probability is above it."""
+    precision: Literal["float64", "float32"]
+    """Of all columns but labels; float32 is rounded from float64."""
+
+    @classmethod
+    def of(cls, section: ScoreSection, problem: Problem) -> Outputs:
+        """The outputs that a project asks for; without a wish, prediction and, for classes, probability.
+
+        Raises:
+            ConfigError: the problem has no such output, or no threshold.
+        """
+        regression = problem.kind == "regression"
+        default: tuple[Output, ...] = ("prediction",) if regression else ("prediction", "probability")
+        wanted = section.outputs or default
+        if regression and "probability" in wanted:
+            raise ConfigError(
+                "score.outputs asks for a probability, and the model predicts a quantity",
+                expected="prediction or raw_score",
+                next_step='take "probability" out of score.outputs',
+            )
+        if section.threshold is not None and problem.kind != "binary":
+            raise ConfigError(
+                f"score.threshold needs two classes; the model is one of {problem.kind}",
+                expected="no threshold: a row's class is the likeliest one" if not regression else "no threshold",
+                next_step="take score.threshold out",
+            )
+        threshold = 0.5 if section.threshold is None else section.threshold
+        return cls(problem, wanted, threshold, section.precision)
+
+    def schema(self) -> list[pa.Field]:
+        """Names and types of the columns."""
+        return [pa.field(name, kind) for output in self.wanted for name, kind in self._fields(output)]
+
+    def columns(self, raw_score: Array, prediction: Array) -> list[pa.Array]:
+        """The columns that `schema` names.
+
+        Args:
+            raw_score: float64 [rows, outputs].
+            prediction: float64 [rows] or [rows, classes], as `Booster.predict` gives them.
+        """
+        columns = []
+        for output in self.wanted:
+            if output == "prediction" and self.problem.kind != "regression":
+                columns.append(self._labels(prediction))
+                continue
+            values = raw_score if output == "raw_score" else prediction
+            kind = self._float()
+            columns += [pa.array(v.astype(kind.to_pandas_dtype(), copy=False), kind) for v in _by_output(values)]
+        return columns
+
+    def _fields(self, output: Output) -> list[tuple[str, pa.DataType]]:
+        problem = self.problem
+        if output == "prediction":
+            return [("prediction", self._float() if problem.kind == "regression" else label_type(problem.labels))]
+        if problem.kind == "multiclass":
+            return [(f"{output}_{text}", self._float()) for text in label_texts(problem.labels)]
+        return [(str(output), self._float())]
+
+    def _float(self) -> pa.DataType:
+        return pa.float64() if self.precision == "float64" else pa.float32()
+
+    def _labels(self, prediction: Array) -> pa.Array:
+        classes = prediction > self.threshold if self.problem.kind == "binary" else prediction.argmax(axis=1)
+        labels = pa.array(list(self.problem.labels), label_type(self.problem.labels))
+        return labels.take(pa.array(classes.astype(np.int8 if len(labels) < 128 else np.int64)))
+
+
+def _by_output(values: Array) -> list[Array]:
+    """One contiguous array an output."""
+    if values.ndim == 1:
+        return [values]
+    return [np.ascontiguousarray(values[:, output]) for output in range(values.shape[1])]
+
+
+def label_type(labels: Labels) -> pa.DataType:
+    """Arrow type of labels: text, int64 for whole numbers, float64 for others."""
+    if isinstance(labels[0], str):
+        return pa.string()
+    return pa.int64() if all(float(label).is_integer() for label in labels) else pa.float64()
+
+
+def label_texts(labels: Labels) -> list[str]:
+    """Labels as they stand in the names of columns."""
+    return [label if isinstance(label, str) else f"{label:g}" for label in labels]
