@@ -30,6 +30,8 @@ Int32s = NDArray[np.int32]
 class Bins(NamedTuple):
     """What the kernel needs to make byte columns. A source is a feature, with its zeros as they are or as NaN."""
 
+    sources: int
+    columns: int
     feature: Int32s
     """[sources]"""
     zero_bound: Floats
@@ -157,6 +159,7 @@ def bin_tests(ensemble: Ensemble, questions: Questions, yes_first: Bools) -> tup
     flip[key_column] = -compared.keys[:, 2]
     nan[key_column] = np.where(compared.keys[:, 3], -128, 127)
     bins = _grids(sources)._replace(
+        columns=int(first_column[-1]),
         first_column=first_column.astype(np.int32),
         first_set_column=(first_column[:-1] + n_compared).astype(np.int32),
         column_base=base,
@@ -193,7 +196,8 @@ def _sources(
         if column.classes is not None:
             codes = np.nextafter(np.arange(1.0, len(column.classes)), -np.inf)
             cuts[keys.index((column.feature, column.zero_bound))] += [np.array([-1.0]), codes]
-    return tuple(_Source(f, z, np.unique(np.concatenate(c))) for (f, z), c in zip(keys, cuts, strict=True))
+    # -0.0 is not below 0.0, but its bits are
+    return tuple(_Source(f, z, np.unique(np.concatenate(c)) + 0.0) for (f, z), c in zip(keys, cuts, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,11 +280,14 @@ def _values_by_code(column: Column, cuts: Floats) -> Floats:
 
 
 def _answer(mode: Mode, threshold: float, members: Floats | None, values: Floats) -> Bools:
+    answer: Bools
     if members is not None:
-        return np.isin(values, members)
-    if mode in {Mode.EQ, Mode.NEQ}:
-        return values == threshold
-    return values < threshold if mode in {Mode.LT, Mode.GTE} else values <= threshold
+        answer = np.isin(values, members)
+    elif mode in {Mode.EQ, Mode.NEQ}:
+        answer = values == threshold
+    else:
+        answer = values < threshold if mode in {Mode.LT, Mode.GTE} else values <= threshold
+    return answer
 
 
 @dataclass(frozen=True, eq=False)
@@ -335,6 +342,8 @@ def _grids(sources: tuple[_Source, ...]) -> Bins:
     padded = [np.append(s.cuts, np.full(1 << g.steps, np.inf)) for s, g in zip(sources, grids, strict=True)]
     empty32, empty8 = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int8)
     return Bins(
+        sources=len(sources),
+        columns=0,
         feature=np.array([s.feature for s in sources], dtype=np.int32),
         zero_bound=np.array([s.zero_bound for s in sources], dtype=np.float64),
         by_bits=np.array([g.by_bits for g in grids], dtype=np.uint8),

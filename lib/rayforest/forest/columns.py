@@ -11,9 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rayforest.errors import InputError
-from rayforest.forest.kernel import Columns
+from rayforest.forest.kernel import ADDRESS, IS_FLOAT32, STRIDE, VALIDITY, VALIDITY_BIT
 
-Data = pa.Table | pa.RecordBatch | NDArray[Any] | Any
+Data = Any
 """An Arrow table or record batch, a numpy matrix of either order, or whatever speaks Arrow's stream protocol, such as a
 Polars frame."""
 
@@ -23,7 +23,8 @@ class Block:
     """Rows of one piece of memory a column."""
 
     rows: int
-    columns: Columns
+    columns: NDArray[np.int64]
+    """[features, 5] see `kernel.ADDRESS`."""
     owners: tuple[Any, ...]
     """Keep the memory alive."""
 
@@ -44,22 +45,27 @@ def blocks(data: Data, n_features: int | None, n_used: int) -> Iterator[Block]:
     Raises:
         InputError: another number of columns, or a column that holds no numbers.
     """
-    table = data if isinstance(data, np.ndarray | pa.RecordBatch | pa.Table) else _as_table(data)
-    width = table.shape[1] if isinstance(table, np.ndarray) and table.ndim == 2 else getattr(table, "num_columns", -1)
+    if isinstance(data, np.ndarray):
+        if data.ndim != 2:
+            raise InputError("The data is no matrix.", expected="[rows, features]", found=str(list(data.shape)))
+        _check_width(data.shape[1], n_features, n_used)
+        yield _matrix_block(data)
+        return
+    table = _as_table(data)
+    _check_width(table.num_columns, n_features, n_used)
+    for batch in table.to_batches():
+        yield _batch_block(batch)
+
+
+def _check_width(width: int, n_features: int | None, n_used: int) -> None:
     if width != n_features if n_features is not None else width < n_used:
         expected = f"{n_features}" if n_features is not None else f"at least {n_used}"
-        found = f"{width}" if width >= 0 else f"an array of {table.ndim} dimensions"
-        raise InputError("The data does not fit the model.", expected=f"{expected} columns", found=found)
-    if isinstance(table, np.ndarray):
-        yield _matrix_block(table)
-    elif isinstance(table, pa.RecordBatch):
-        yield _batch_block(table)
-    else:
-        for batch in table.to_batches():
-            yield _batch_block(batch)
+        raise InputError("The data does not fit the model.", expected=f"{expected} columns", found=f"{width}")
 
 
 def _as_table(data: Any) -> Any:
+    if isinstance(data, pa.Table):
+        return data
     if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
         return pa.table(data)
     raise InputError(
@@ -77,34 +83,23 @@ def _matrix_block(matrix: NDArray[Any]) -> Block:
             )
         matrix = matrix.astype(np.float64)
     rows, width = matrix.shape
-    step = matrix.strides[1] if width else 0
-    columns = Columns(
-        address=matrix.ctypes.data + step * np.arange(width, dtype=np.int64),
-        stride=np.full(width, matrix.strides[0], dtype=np.int64),
-        is_float32=np.full(width, matrix.dtype == np.float32),
-        validity=np.zeros(width, dtype=np.int64),
-        validity_bit=np.zeros(width, dtype=np.int64),
-    )
+    row_step, step = matrix.strides
+    columns = np.empty((width, 5), dtype=np.int64)
+    columns[:] = (matrix.ctypes.data, row_step, matrix.itemsize == 4, 0, 0)
+    columns[:, ADDRESS] += step * np.arange(width)
     return Block(rows, columns, (matrix,))
 
 
 def _batch_block(batch: pa.RecordBatch) -> Block:
     arrays = tuple(_as_float(batch.column(i), batch.schema.field(i).name) for i in range(batch.num_columns))
-    width = len(arrays)
-    columns = Columns(
-        address=np.empty(width, dtype=np.int64),
-        stride=np.empty(width, dtype=np.int64),
-        is_float32=np.empty(width, dtype=np.bool_),
-        validity=np.zeros(width, dtype=np.int64),
-        validity_bit=np.zeros(width, dtype=np.int64),
-    )
-    for i, array in enumerate(arrays):
+    columns = np.zeros((len(arrays), 5), dtype=np.int64)
+    for column, array in zip(columns, arrays, strict=True):
         validity, values = array.buffers()
         size = 4 if pa.types.is_float32(array.type) else 8
-        columns.address[i] = (values.address if values is not None else 0) + array.offset * size
-        columns.stride[i], columns.is_float32[i] = size, size == 4
+        column[ADDRESS] = (values.address if values is not None else 0) + array.offset * size
+        column[STRIDE], column[IS_FLOAT32] = size, size == 4
         if validity is not None and array.null_count:
-            columns.validity[i], columns.validity_bit[i] = validity.address, array.offset
+            column[VALIDITY], column[VALIDITY_BIT] = validity.address, array.offset
     return Block(batch.num_rows, columns, arrays)
 
 

@@ -13,7 +13,7 @@ from numba.core import event
 _log = logging.getLogger("rayforest.forest")
 
 
-class _Listener(event.Listener):  # type: ignore[misc]
+class _Listener(event.Listener):
     """Hears Numba compile; what comes from the cache on disk is not compiled."""
 
     def __init__(self) -> None:

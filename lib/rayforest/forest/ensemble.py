@@ -88,6 +88,8 @@ class Ensemble:
     aggregate: Aggregate
     base_values: Floats
     """[n_targets] added at the end."""
+    must_score: Bools
+    """[n_targets] onnxruntime gives something else where no tree adds to this target, so some tree always must."""
     post_transform: str
     """NONE, LOGISTIC, SOFTMAX, SOFTMAX_ZERO or PROBIT: what the operator does behind the raw score."""
     sum_dtype: np.dtype[np.float32] | np.dtype[np.float64]

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from rayforest.errors import ConfigError, InputError
+from rayforest.forest.binning import Bins
 from rayforest.forest.columns import Data, blocks, count_rows
 from rayforest.forest.compiling import say_when_compiling
 from rayforest.forest.ensemble import Aggregate, Floats
 from rayforest.forest.kernel import score
 from rayforest.forest.operators import read_ensemble
-from rayforest.forest.pack import Packed, pack
+from rayforest.forest.pack import Packed, Trees, pack
 
-Scores = NDArray[np.float64] | NDArray[np.float32]
+Scores = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +44,9 @@ class Forest:
     def from_onnx(cls, model: onnx.ModelProto | bytes | str | Path) -> Forest:
         """Read the tree ensemble of a model.
 
-        TreeEnsemble of ai.onnx.ml 5 as `rayforest.onnx` writes it, with zeros that count as missing and categories; and
-        TreeEnsembleRegressor and TreeEnsembleClassifier of versions 1 and 3. Scores equal onnxruntime's in every bit, on
-        one thread of it.
+        TreeEnsemble of ai.onnx.ml 5, with the nodes that `rayforest.onnx` writes before it (zeros as missing, categories);
+        and TreeEnsembleRegressor and TreeEnsembleClassifier of versions 1 and 3. Scores equal those of
+        onnxruntime on one thread in every bit.
 
         Args:
             model: the model, its bytes, or the path of its file.
@@ -55,7 +58,7 @@ class Forest:
         ensemble = read_ensemble(_load(model))
         if ensemble.aggregate in {Aggregate.MIN, Aggregate.MAX} and not np.isfinite(ensemble.weight).all():
             raise ConfigError("The least or largest of infinite leaves is not defined.", next_step="use onnxruntime")
-        return cls(
+        forest = cls(
             packed=pack(ensemble),
             n_features=ensemble.n_features,
             n_outputs=ensemble.n_targets,
@@ -66,6 +69,10 @@ class Forest:
             float32_input=ensemble.float32_input,
             output_dtype=ensemble.output_dtype,
         )
+        with say_when_compiling():
+            nothing = np.empty((0, forest.n_outputs), dtype=forest.packed.weight.dtype)
+            forest._score(np.empty((0, 5), dtype=np.int64), nothing, np.empty((0, 0), dtype=np.int32))
+        return forest
 
     def raw_score(self, data: Data) -> Scores:
         """What the trees add up to, before any post-transform: float64 [rows, n_outputs], float32 for float32 models.
@@ -103,29 +110,34 @@ class Forest:
 
     def _run(self, data: Data, leaves: NDArray[np.int32]) -> Scores:
         """What the trees add up to, [rows, n_outputs]; fills `leaves` if it has rows."""
-        trees = self.packed.trees
-        out = np.empty((count_rows(data), self.n_outputs), dtype=trees.weight.dtype)
-        initial = {Aggregate.MIN: np.inf, Aggregate.MAX: -np.inf}.get(self.aggregate, 0.0)
+        out = np.empty((count_rows(data), self.n_outputs), dtype=self.packed.weight.dtype)
         row = 0
-        with say_when_compiling():
-            for block in blocks(data, self.n_features, self._n_used):
-                end = row + block.rows
-                score(
-                    block.columns,
-                    self.float32_input,
-                    self.packed.bins,
-                    trees,
-                    int(self.aggregate),
-                    initial,
-                    out[row:end],
-                    leaves[row:end],
-                )
-                row = end
+        for block in blocks(data, self.n_features, self._n_used):
+            end = row + block.rows
+            self._score(block.columns, out[row:end], leaves[row:end])
+            row = end
         return out
 
-    @property
+    def _score(self, columns: NDArray[np.int64], out: Scores, leaves: NDArray[np.int32]) -> None:
+        initial = {Aggregate.MIN: np.inf, Aggregate.MAX: -np.inf}.get(self.aggregate, 0.0)
+        score(columns, self.float32_input, *self._at, self.packed.weight, int(self.aggregate), initial, out, leaves)
+
+    @cached_property
+    def _at(self) -> tuple[Bins, Trees]:
+        """The packed arrays by address."""
+        return _addresses(self.packed.bins), _addresses(self.packed.trees)
+
+    @cached_property
     def _n_used(self) -> int:
         return int(self.packed.bins.feature.max(initial=-1)) + 1
+
+
+_Arrays = TypeVar("_Arrays", Bins, Trees)
+
+
+def _addresses(arrays: _Arrays) -> _Arrays:
+    """The same with an address for each array. It must not outlive the arrays."""
+    return type(arrays)(*(a.ctypes.data if isinstance(a, np.ndarray) else a for a in arrays))
 
 
 def _load(model: onnx.ModelProto | bytes | str | Path) -> onnx.ModelProto:

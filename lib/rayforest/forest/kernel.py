@@ -1,19 +1,22 @@
 """The tree kernel: tiles of rows to bytes, bytes to leaves, leaves to sums. Compiled by Numba, cached on disk.
 
-Everything here runs without the GIL and on one thread. A row's result depends on that row alone.
+Everything here runs without the GIL and on one thread. A row's result depends on that row alone. The arrays of `Bins`
+and `Trees` come as addresses: an integer is passed for nothing, and an array costs a reference count and a test for
+negative indices wherever it is used.
 """
+
+# ruff: noqa: ARG001, PLR0912  intrinsics have typed signatures; a call in a loop would cost more than a branch
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit, types
-from numba.extending import intrinsic
-from numpy.typing import NDArray
 
 from rayforest.forest.lanes import (
     fill,
+    intrinsic,
     keep_inside,
     keep_up_to,
     load,
@@ -25,80 +28,74 @@ from rayforest.forest.lanes import (
 )
 from rayforest.forest.pack import TILE
 
+ADDRESS, STRIDE, IS_FLOAT32, VALIDITY, VALIDITY_BIT = range(5)
+"""Columns of the table that says where features lie: address of the first value; bytes from one value to the next;
+1 for float32, 0 for float64; address of Arrow's bitmap of values that are there, or 0; the first value's bit in it."""
+
 _LINE = 64  # bytes of a cache line, and of the widest vector
-_compiled = njit(nogil=True, error_model="numpy", cache=True)
-_inlined = njit(nogil=True, error_model="numpy", forceinline=True)  # a call would pass some 200 arguments
+_inlined = njit(nogil=True, error_model="numpy", forceinline=True)
 
 
-class Columns(NamedTuple):
-    """Where the features lie in memory, one entry a feature."""
+def _reader(kind: Any) -> Any:
+    """What reads the item of this type at `address + stride * index`."""
 
-    address: NDArray[np.int64]
-    """Of the first value."""
-    stride: NDArray[np.int64]
-    """Bytes from one value to the next."""
-    is_float32: NDArray[np.bool_]
-    """Else float64."""
-    validity: NDArray[np.int64]
-    """Address of Arrow's bitmap of values that are there, or 0."""
-    validity_bit: NDArray[np.int64]
-    """The first value's bit in it."""
-
-
-def _read(llvm_type: Any) -> Any:
-    """What reads a value of this type at an address."""
-
-    @intrinsic
-    def read(typing: Any, address: Any) -> Any:
+    def read(typing: Any, address: Any, index: Any, stride: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            pointer = context.get_value_type(llvm_type).as_pointer()
-            return builder.load(builder.inttoptr(arguments[0], pointer), align=1)
+            at = builder.add(arguments[0], builder.mul(arguments[1], arguments[2]))
+            return builder.load(builder.inttoptr(at, context.get_value_type(kind).as_pointer()), align=1)
 
-        return llvm_type(types.int64), code
+        return kind(types.int64, types.int64, types.int64), code
 
-    return read
-
-
-@intrinsic
-def _item(typing: Any, array: Any, index: Any) -> Any:
-    """`array[index]` without the test for negative indices, which costs as much as the rest of a short loop."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.load(builder.gep(data, [arguments[1]]))
-
-    return array.dtype(array, types.intp), code
+    return intrinsic(read)
 
 
-_read_double, _read_float, _read_byte = _read(types.float64), _read(types.float32), _read(types.uint8)
+_strided_float64, _strided_float32 = map(_reader, (types.float64, types.float32))
+
+
+def _item_reader(kind: Any) -> Any:
+    """What reads `array[index]` of an array of this type at an address."""
+
+    def read(typing: Any, address: Any, index: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array = builder.inttoptr(arguments[0], context.get_value_type(kind).as_pointer())
+            return builder.load(builder.gep(array, [arguments[1]]))
+
+        return kind(types.int64, types.int64), code
+
+    return intrinsic(read)
+
+
+_uint8, _int8, _int32, _int64, _float32, _float64 = map(
+    _item_reader, (types.uint8, types.int8, types.int32, types.int64, types.float32, types.float64)
+)
 
 
 @_inlined
-def _read_column(columns: Columns, feature: int, row: int, rows: int, to_float32: bool, zero: float, x: Any) -> None:
+def _read_column(columns: Any, feature: int, row: int, rows: int, to_float32: bool, zero: float, x: Any) -> None:
     """Values of one feature as float64, missing ones as NaN."""
-    stride = columns.stride[feature]
-    address = columns.address[feature] + row * stride
-    if columns.is_float32[feature]:
+    stride = columns[feature, STRIDE]
+    address = columns[feature, ADDRESS] + row * stride
+    if columns[feature, IS_FLOAT32]:
         if stride == 4:
             for i in range(rows):
-                x[i] = _read_float(address + 4 * i)
+                x[i] = _float32(address, i)
         else:
             for i in range(rows):
-                x[i] = _read_float(address + stride * i)
+                x[i] = _strided_float32(address, i, stride)
     elif stride == 8:
         for i in range(rows):
-            x[i] = _read_double(address + 8 * i)
+            x[i] = _float64(address, i)
     else:
         for i in range(rows):
-            x[i] = _read_double(address + stride * i)
-    if to_float32 and not columns.is_float32[feature]:
+            x[i] = _strided_float64(address, i, stride)
+    if to_float32 and not columns[feature, IS_FLOAT32]:
         for i in range(rows):
             x[i] = np.float32(x[i])
-    if columns.validity[feature] != 0:
-        bit = columns.validity_bit[feature] + row
+    validity = columns[feature, VALIDITY]
+    if validity != 0:
+        bit = columns[feature, VALIDITY_BIT] + row
         for i in range(rows):
-            byte = _read_byte(columns.validity[feature] + ((bit + i) >> 3))
-            x[i] = x[i] if (byte >> ((bit + i) & 7)) & 1 else np.nan
+            x[i] = x[i] if (_uint8(validity, (bit + i) >> 3) >> ((bit + i) & 7)) & 1 else np.nan
     if zero >= 0:
         for i in range(rows):
             x[i] = np.nan if abs(x[i]) <= zero else x[i]
@@ -107,8 +104,8 @@ def _read_column(columns: Columns, feature: int, row: int, rows: int, to_float32
 @_inlined
 def _find_codes(bins: Any, s: int, rows: int, x: Any, code: Any) -> None:
     """How many cuts lie below each value: the grid's cell first, then the comparisons that are left."""
-    low, scale, top = bins.grid_low[s], bins.grid_scale[s], bins.grid_top[s]
-    if bins.by_bits[s]:
+    low, scale, top = _float64(bins.grid_low, s), _float64(bins.grid_scale, s), _float64(bins.grid_top, s)
+    if _uint8(bins.by_bits, s):
         bits = x.view(np.int64)
         for i in range(rows):
             at = (np.float64(bits[i] >> 32) - low) * scale
@@ -119,16 +116,16 @@ def _find_codes(bins: Any, s: int, rows: int, x: Any, code: Any) -> None:
             at = (x[i] - low) * scale
             at = at if at > 0 else 0.0
             code[i] = np.int32(at if at < top else top)
-    cell, cut = bins.cell[bins.first_cell[s] :], bins.cut[bins.first_cut[s] :]
-    step = 1 << (bins.steps[s] - 1)
+    cell, cut = bins.cell + 4 * _int64(bins.first_cell, s), bins.cut + 8 * _int64(bins.first_cut, s)
+    step = 1 << (_int32(bins.steps, s) - 1)
     for i in range(rows):
-        below = _item(cell, code[i])
-        code[i] = below + step * (_item(cut, below + step - 1) < x[i])
+        below = _int32(cell, code[i])
+        code[i] = below + step * (_float64(cut, below + step - 1) < x[i])
     while step > 1:
         step >>= 1
         for i in range(rows):
-            code[i] += step * (_item(cut, code[i] + step - 1) < x[i])
-    nan_code = bins.nan_code[s]
+            code[i] += step * (_float64(cut, code[i] + step - 1) < x[i])
+    nan_code = _int32(bins.nan_code, s)
     for i in range(rows):
         code[i] = nan_code if x[i] != x[i] else code[i]
 
@@ -136,54 +133,63 @@ def _find_codes(bins: Any, s: int, rows: int, x: Any, code: Any) -> None:
 @_inlined
 def _write_bytes(bins: Any, s: int, rows: int, code: Any, tile: Any) -> None:
     """All byte columns of a source from its codes."""
-    nan_code = bins.nan_code[s]
-    for column in range(bins.first_column[s], bins.first_set_column[s]):
-        base, flip, nan = bins.column_base[column] + 128, bins.column_flip[column], bins.column_nan[column]
+    first, first_set, end = (
+        _int32(bins.first_column, s),
+        _int32(bins.first_set_column, s),
+        _int32(bins.first_column, s + 1),
+    )
+    nan_code = _int32(bins.nan_code, s)
+    for column in range(first, first_set):
+        base, flip, nan = (
+            _int32(bins.column_base, column) + 128,
+            _int8(bins.column_flip, column),
+            _int8(bins.column_nan, column),
+        )
         own = tile[column * TILE :]
         for i in range(rows):
             byte = np.int8(min(max(code[i] - base, np.int32(-128)), np.int32(127))) ^ flip
             own[i] = nan if code[i] == nan_code else byte
-    first, width = bins.first_set_column[s], bins.first_column[s + 1] - bins.first_set_column[s]
-    sets = bins.sets[bins.first_set[s] :]
+    width, sets = end - first_set, bins.sets + _int64(bins.first_set, s)
     for k in range(width):
-        own = tile[(first + k) * TILE :]
+        own = tile[(first_set + k) * TILE :]
         for i in range(rows):
-            own[i] = _item(sets, code[i] * width + k)
+            own[i] = _uint8(sets, np.int64(code[i]) * width + k)
 
 
 @_inlined
 def _pass_tests(ones: Any, trees: Any, tree: int, tile: Any, row: int, place: Any) -> None:
     """The lowest leaf that all tests leave, for as many rows as `ones` has lanes."""
-    first, end = _item(trees.first_plane, tree), _item(trees.first_plane, tree + 1)
+    first, end = _int32(trees.first_plane, tree), _int32(trees.first_plane, tree + 1)
     left = ones
-    plane = fill(ones, np.int8(0))
+    plane = fill(np.int8(0), ones)
     for p in range(end - 1, first - 1, -1):
         kept = ones
-        set_test = _item(trees.first_set_test, p)
-        for t in range(_item(trees.first_test, p), set_test):
-            column = load(ones, tile, _item(trees.test_column, t) + row)
-            cut, mask = fill(ones, _item(trees.test_byte, t)), fill(ones, _item(trees.test_mask, t))
+        set_test = _int32(trees.first_set_test, p)
+        for t in range(_int32(trees.first_test, p), set_test):
+            column = load(tile, _int32(trees.test_column, t) + row, ones)
+            cut, mask = fill(_int8(trees.test_byte, t), ones), fill(_int8(trees.test_mask, t), ones)
             kept = keep_up_to(kept, column, cut, mask)
-        for t in range(set_test, _item(trees.first_test, p + 1)):
-            column = load(ones, tile, _item(trees.test_column, t) + row)
-            bit, mask = fill(ones, _item(trees.test_byte, t)), fill(ones, _item(trees.test_mask, t))
+        for t in range(set_test, _int32(trees.first_test, p + 1)):
+            column = load(tile, _int32(trees.test_column, t) + row, ones)
+            bit, mask = fill(_int8(trees.test_byte, t), ones), fill(_int8(trees.test_mask, t), ones)
             kept = keep_inside(kept, column, bit, mask)
         left = where_any(kept, kept, left)
-        plane = where_any(kept, fill(ones, np.int8(p - first)), plane)
+        plane = where_any(kept, fill(np.int8(p - first), ones), plane)
     store_places(place, row, plane, lowest_bit(left))
 
 
 @_inlined
 def _walk(trees: Any, tree: int, tile: Any, rows: int, at: Any, place: Any) -> None:
     """The place of the leaf that each row reaches, one level of the tree at a time."""
+    first = _int64(trees.first_slot, tree)
     for i in range(rows):
-        at[i] = trees.first_slot[tree]
-    for _ in range(trees.levels[tree]):
+        at[i] = first
+    for _ in range(_int32(trees.levels, tree)):
         moved = False
         for i in range(rows):
-            slot = _item(trees.slot, at[i])
+            slot = _int64(trees.slot, at[i])
             column = (slot >> 9) & 0x3FFFFF
-            value, byte = np.int32(_item(tile, column * TILE + i)), np.int32(np.int8(slot))
+            value, byte = np.int32(tile[np.uint64(column * TILE + i)]), np.int32(np.int8(slot))
             second = (value & byte) == 0 if (slot >> 8) & 1 else value > byte
             to = (slot >> 32) + second
             moved |= to != at[i]
@@ -191,7 +197,21 @@ def _walk(trees: Any, tree: int, tile: Any, rows: int, at: Any, place: Any) -> N
         if not moved:
             break
     for i in range(rows):
-        place[i] = _item(trees.slot_leaf, at[i])
+        place[i] = _int32(trees.slot_leaf, at[i])
+
+
+@_inlined
+def _add(aggregate: int, weight: Any, place: Any, rows: int, sums: Any) -> None:
+    """Aggregate a weight for each row, by place of its leaf."""
+    if aggregate == 2:
+        for i in range(rows):
+            sums[i] = min(sums[i], weight[np.uint32(place[i])])
+    elif aggregate == 3:
+        for i in range(rows):
+            sums[i] = max(sums[i], weight[np.uint32(place[i])])
+    else:
+        for i in range(rows):
+            sums[i] += weight[np.uint32(place[i])]
 
 
 @_inlined
@@ -201,25 +221,13 @@ def _aligned(size: int) -> Any:
     return made[-made.ctypes.data % _LINE :]
 
 
-@_inlined
-def _add(aggregate: int, weight: Any, place: Any, rows: int, sums: Any) -> None:
-    if aggregate == 2:
-        for i in range(rows):
-            sums[i] = min(sums[i], _item(weight, place[i]))
-    elif aggregate == 3:
-        for i in range(rows):
-            sums[i] = max(sums[i], _item(weight, place[i]))
-    else:
-        for i in range(rows):
-            sums[i] += _item(weight, place[i])
-
-
-@_compiled
+@njit(nogil=True, error_model="numpy", cache=True)
 def score(
-    columns: Columns,
+    columns: Any,
     to_float32: bool,
     bins: Any,
     trees: Any,
+    weight: Any,
     aggregate: int,
     initial: float,
     out: Any,
@@ -228,39 +236,41 @@ def score(
     """Aggregate the weights of the leaves that rows reach, tree by tree.
 
     Args:
-        columns: the features.
+        columns: int64 [features, 5], see `ADDRESS`.
         to_float32: values are rounded to float32 first.
-        bins: a `Bins`.
-        trees: a `Trees`.
+        bins: a `Bins` of addresses.
+        trees: a `Trees` of addresses.
+        weight: float32 or float64 [weights], see `Trees`.
         aggregate: a value of `Aggregate`; the average is summed here.
         initial: the aggregate of no leaf.
         out: [rows, targets] of the weights' type, overwritten.
         leaf_number: int32 [rows, trees], overwritten with the number of each leaf; [0, 0] where nobody asks.
     """
-    x, code, tile = np.empty(TILE), np.empty(TILE, np.int32), _aligned(len(bins.column_base) * TILE)
+    x, code, tile = np.empty(TILE), np.empty(TILE, np.int32), _aligned(bins.columns * TILE)
     at, place = np.empty(TILE, np.int64), np.empty(TILE, np.int32)
     sums = np.empty((out.shape[1], TILE), out.dtype)
     for row in range(0, len(out), TILE):
         rows = min(TILE, len(out) - row)
-        for s in range(len(bins.feature)):
-            _read_column(columns, bins.feature[s], row, rows, to_float32, bins.zero_bound[s], x)
+        for s in range(bins.sources):
+            _read_column(columns, _int32(bins.feature, s), row, rows, to_float32, _float64(bins.zero_bound, s), x)
             _find_codes(bins, s, rows, x, code)
             _write_bytes(bins, s, rows, code, tile)
         sums[:] = initial
-        for tree in range(len(trees.levels)):
-            if trees.first_slot[tree] >= 0:
+        for tree in range(trees.trees):
+            if _int64(trees.first_slot, tree) >= 0:
                 _walk(trees, tree, tile, rows, at, place)
             elif rows > TILE // 2:
                 _pass_tests(ones256(), trees, tree, tile, 0, place)
             else:
                 for part in range(0, rows, 64):
                     _pass_tests(ones64(), trees, tree, tile, part, place)
-            for k in range(trees.first_weights[tree], trees.first_weights[tree + 1]):
-                _add(aggregate, trees.weight[trees.weights_at[k] :], place, rows, sums[trees.weights_target[k]])
+            for k in range(_int32(trees.first_weights, tree), _int32(trees.first_weights, tree + 1)):
+                own = weight[_int64(trees.weights_at, k) :]
+                _add(aggregate, own, place, rows, sums[_int32(trees.weights_target, k)])
             if len(leaf_number):
-                first = trees.first_leaf[tree]
+                first = _int64(trees.first_leaf, tree)
                 for i in range(rows):
-                    leaf_number[row + i, tree] = _item(trees.leaf_number, first + place[i])
+                    leaf_number[row + i, tree] = _int32(trees.leaf_number, first + place[i])
         for target in range(out.shape[1]):
             for i in range(rows):
                 out[row + i, target] = sums[target, i]

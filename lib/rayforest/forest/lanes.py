@@ -1,19 +1,29 @@
 """Vectors of bytes as Numba values: one lane a row.
 
 Numba has no vector types, and LLVM does not find these loops by itself. A value of type `Lanes(n)` is an LLVM vector of
-n bytes, and the few operations below are one LLVM instruction or two each; LLVM lowers them to what the CPU has, from
-AVX-512 (64 bytes an instruction) down to SSE2 or NEON (16).
+n bytes, and the few operations below are an LLVM instruction or two each; LLVM lowers them to what the CPU has, from
+AVX-512 (64 bytes an instruction) down to SSE2 and NEON (16).
+
+Numba's cache on disk looks at the file of the compiled function only: touch kernel.py after a change here.
 """
+
+# ruff: noqa: ARG001, ARG005  Numba calls intrinsics with all arguments, and looks at their names
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numba.extending
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, models, register_model
 
 _BYTE, _INT, _BIT = ir.IntType(8), ir.IntType(32), ir.IntType(1)
+
+
+def intrinsic(define: Callable[..., Any]) -> Any:
+    """Numba's decorator of functions that return a signature and what emits LLVM code."""
+    return numba.extending.intrinsic(define)
 
 
 class Lanes(types.Type):
@@ -23,66 +33,49 @@ class Lanes(types.Type):
         self.count = count
         super().__init__(f"Lanes({count})")
 
+    @property
+    def vector(self) -> Any:
+        """The LLVM type."""
+        return ir.VectorType(_BYTE, self.count)
 
-@register_model(Lanes)
-class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+    def every(self, value: int) -> Any:
+        """A constant with this value in every lane."""
+        return ir.Constant(self.vector, [value] * self.count)
+
+
+@numba.extending.register_model(Lanes)
+class _LanesModel(numba.extending.models.PrimitiveModel):
     def __init__(self, manager: Any, lanes: Lanes) -> None:
-        super().__init__(manager, lanes, _vector(lanes))
+        super().__init__(manager, lanes, lanes.vector)  # type: ignore[no-untyped-call]
 
 
-def _vector(lanes: Lanes) -> ir.VectorType:
-    return ir.VectorType(_BYTE, lanes.count)
+def _ones(count: int) -> Any:
+    lanes = Lanes(count)
+
+    def ones(typing: Any) -> Any:
+        return lanes(), lambda context, builder, signature, arguments: lanes.every(-1)
+
+    return intrinsic(ones)
 
 
-def _repeated(lanes: Lanes, value: int) -> ir.Constant:
-    return ir.Constant(_vector(lanes), [value] * lanes.count)
+ones64, ones256 = _ones(64), _ones(256)
+"""All bits of all lanes. With AVX-512, 64 lanes are one register, and 256 are four, which share the loads of a test."""
 
 
-def _address(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, lanes: Lanes) -> Any:
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [offset]), _vector(lanes).as_pointer())
-
-
-def _and_keep(builder: Any, lanes: Lanes, kept: Any, passed: Any, mask: Any) -> Any:
-    """kept & (passed ? all bits : mask)."""
-    return builder.and_(kept, builder.or_(mask, builder.sext(passed, _vector(lanes))))
-
-
-@intrinsic
-def ones64(typing: Any) -> Any:
-    """64 lanes with all bits set: with AVX-512 one register."""
-    lanes = Lanes(64)
-    return lanes(), lambda context, builder, signature, arguments: _repeated(lanes, -1)
+def _address(context: Any, builder: Any, signature: Any, arguments: Any, vector: Any) -> Any:
+    """Where a vector lies in the array of the first argument, the second argument's items behind its begin."""
+    data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+    return builder.bitcast(builder.gep(data, [arguments[1]]), vector.as_pointer())
 
 
 @intrinsic
-def ones256(typing: Any) -> Any:
-    """256 lanes with all bits set: with AVX-512 four registers, which share the loads of a test."""
-    lanes = Lanes(256)
-    return lanes(), lambda context, builder, signature, arguments: _repeated(lanes, -1)
-
-
-@intrinsic
-def fill(typing: Any, like: Lanes, byte: Any) -> Any:
-    """A byte in every lane, as wide as `like`."""
+def load(typing: Any, array: Any, offset: Any, like: Lanes) -> Any:
+    """Bytes of an int8 array from `offset` on, as many as `like` has lanes."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        undefined = ir.Constant(_vector(like), ir.Undefined)
-        first = builder.insert_element(undefined, arguments[1], _INT(0))
-        return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INT, like.count), [0] * like.count))
+        return builder.load(_address(context, builder, signature, arguments, like.vector), align=1)
 
-    return like(like, types.int8), code
-
-
-@intrinsic
-def load(typing: Any, like: Lanes, array: Any, offset: Any) -> Any:
-    """Bytes of an int8 array from `offset` on, as wide as `like`."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address = _address(context, builder, signature.args[1], arguments[1], arguments[2], like)
-        return builder.load(address, align=1)
-
-    return like(like, array, types.intp), code
+    return like(array, types.intp, like), code
 
 
 @intrinsic
@@ -91,36 +84,44 @@ def store_places(typing: Any, array: Any, offset: Any, plane: Lanes, bit: Lanes)
     wide = ir.VectorType(_INT, plane.count)
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        address = builder.bitcast(builder.gep(data, [arguments[1]]), wide.as_pointer())
         eightfold = builder.shl(builder.zext(arguments[2], wide), ir.Constant(wide, [3] * plane.count))
-        builder.store(builder.add(eightfold, builder.zext(arguments[3], wide)), address, align=4)
+        places = builder.add(eightfold, builder.zext(arguments[3], wide))
+        builder.store(places, _address(context, builder, signature, arguments, wide), align=4)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, plane, bit), code
 
 
 @intrinsic
-def keep_up_to(typing: Any, kept: Lanes, column: Lanes, cut: Lanes, mask: Lanes) -> Any:
-    """Kept & (mask where column > cut)."""
+def fill(typing: Any, byte: Any, like: Lanes) -> Any:
+    """A byte in every lane."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kept_, column_, cut_, mask_ = arguments
-        return _and_keep(builder, kept, kept_, builder.icmp_signed("<=", column_, cut_), mask_)
+        undefined = ir.Constant(like.vector, ir.Undefined)
+        first = builder.insert_element(undefined, arguments[0], _INT(0))
+        return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INT, like.count), [0] * like.count))
 
-    return kept(kept, kept, kept, kept), code
+    return like(types.int8, like), code
 
 
-@intrinsic
-def keep_inside(typing: Any, kept: Lanes, column: Lanes, bit: Lanes, mask: Lanes) -> Any:
-    """Kept & (mask where column & bit == 0)."""
+def _keep(passes: Callable[[Any, Lanes, Any, Any], Any]) -> Any:
+    """Kept lanes as they are where a test passes, and with a mask's bits only where it fails."""
 
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kept_, column_, bit_, mask_ = arguments
-        inside = builder.icmp_signed("!=", builder.and_(column_, bit_), _repeated(kept, 0))
-        return _and_keep(builder, kept, kept_, inside, mask_)
+    def keep(typing: Any, kept: Lanes, column: Lanes, byte: Lanes, mask: Lanes) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            kept_, column_, byte_, mask_ = arguments
+            passed = builder.sext(passes(builder, kept, column_, byte_), kept.vector)
+            return builder.and_(kept_, builder.or_(mask_, passed))
 
-    return kept(kept, kept, kept, kept), code
+        return kept(kept, kept, kept, kept), code
+
+    return intrinsic(keep)
+
+
+keep_up_to = _keep(lambda builder, lanes, column, cut: builder.icmp_signed("<=", column, cut))
+keep_inside = _keep(
+    lambda builder, lanes, column, bit: builder.icmp_signed("!=", builder.and_(column, bit), lanes.every(0))
+)
 
 
 @intrinsic
@@ -129,7 +130,7 @@ def where_any(typing: Any, bits: Lanes, chosen: Lanes, otherwise: Lanes) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         bits_, chosen_, otherwise_ = arguments
-        return builder.select(builder.icmp_signed("!=", bits_, _repeated(bits, 0)), chosen_, otherwise_)
+        return builder.select(builder.icmp_signed("!=", bits_, bits.every(0)), chosen_, otherwise_)
 
     return bits(bits, bits, bits), code
 
@@ -139,10 +140,9 @@ def lowest_bit(typing: Any, bits: Lanes) -> Any:
     """The number of each lane's lowest set bit, 0 to 7; no lane may be 0."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        vector, name = _vector(bits), f"llvm.cttz.v{bits.count}i8"
-        function = builder.module.globals.get(name)
-        if function is None:
-            function = ir.Function(builder.module, ir.FunctionType(vector, [vector, _BIT]), name)
+        name = f"llvm.cttz.v{bits.count}i8"
+        kind = ir.FunctionType(bits.vector, [bits.vector, _BIT])
+        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
         return builder.call(function, [arguments[0], _BIT(1)])
 
     return bits(bits), code

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, numpy_helper
 
 from rayforest.errors import ConfigError
-from rayforest.forest.ensemble import Aggregate, Column, Ensemble, Floats, Ints, Mode
+from rayforest.forest.ensemble import Aggregate, Bools, Column, Ensemble, Floats, Ints, Mode
 from rayforest.forest.tree_input import TreeInput, read_tree_input
 
 _POST_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
@@ -164,6 +164,7 @@ def _read_v5(node: onnx.NodeProto, tree_input: TreeInput) -> Ensemble:
         n_targets=given.int("n_targets", 1),
         aggregate=Aggregate(given.int("aggregate_function", Aggregate.SUM)),
         base_values=np.zeros(given.int("n_targets", 1)),
+        must_score=np.zeros(given.int("n_targets", 1), dtype=bool),
         post_transform=_POST_TRANSFORMS[post_transform] if 0 <= post_transform < 5 else str(post_transform),
         sum_dtype=dtype,
         output_dtype=dtype,
@@ -180,14 +181,10 @@ def _read_regressor(node: onnx.NodeProto, tree_input: TreeInput) -> Ensemble:
     given = _Attributes(node)
     n_targets = given.int("n_targets", 1)
     base = given.floats("base_values")
-    return _read_v3(
-        given,
-        tree_input,
-        weights="target",
-        n_targets=n_targets,
-        base_values=base if len(base) else np.zeros(n_targets),
-        aggregate=Aggregate[given.string("aggregate_function", "SUM")],
-    )
+    base = base if len(base) else np.zeros(n_targets)
+    _check_lengths(n_targets, base)
+    aggregate = Aggregate[given.string("aggregate_function", "SUM")]
+    return _read_v3(given, tree_input, "target", base, aggregate, must_score=base != 0)
 
 
 def _read_classifier(node: onnx.NodeProto, tree_input: TreeInput) -> Ensemble:
@@ -195,39 +192,28 @@ def _read_classifier(node: onnx.NodeProto, tree_input: TreeInput) -> Ensemble:
     given = _Attributes(node)
     n_classes = len(given.strings("classlabels_strings")) or len(given.ints("classlabels_int64s"))
     base, ids = given.floats("base_values"), np.unique(given.ints("class_ids"))
+    must_score = np.zeros(n_classes, dtype=bool)
     if n_classes <= 2 and len(ids) == 1:
-        if len(base) > 1:
-            raise _refused("one base value for one score", f"{len(base)}")
-        base_values = base if len(base) else np.zeros(1)
-        return _read_v3(
-            given,
-            tree_input,
-            weights="class",
-            n_targets=1,
-            base_values=base_values,
-            aggregate=Aggregate.SUM,
-            first_target=int(ids[0]),
-        )
-    if n_classes == 2 and base.any():
-        raise _refused("no base values, or weights of one class only", "two classes with weights and base values")
-    return _read_v3(
-        given,
-        tree_input,
-        weights="class",
-        n_targets=n_classes,
-        base_values=base if n_classes > 2 and len(base) else np.zeros(n_classes),
-        aggregate=Aggregate.SUM,
-    )
+        if len(base) > 1 or (base.any() and ids[0] != 0):
+            raise _refused("one base value for one score, that of the first class", f"{len(base)}")
+        base = base if len(base) else np.zeros(1)
+        return _read_v3(given, tree_input, "class", base, Aggregate.SUM, must_score[:1], first_target=int(ids[0]))
+    if n_classes == 2:
+        if base.any():
+            raise _refused("no base values, or weights of one class only", "two classes with weights and base values")
+        base, must_score[1] = np.zeros(2), True
+    base = base if len(base) else np.zeros(n_classes)
+    return _read_v3(given, tree_input, "class", base, Aggregate.SUM, must_score)
 
 
 def _read_v3(
     given: _Attributes,
     tree_input: TreeInput,
-    *,
     weights: str,
-    n_targets: int,
     base_values: Floats,
     aggregate: Aggregate,
+    must_score: Bools,
+    *,
     first_target: int = 0,
 ) -> Ensemble:
     names = given.strings("nodes_modes")
@@ -236,7 +222,6 @@ def _read_v3(
     threshold = given.floats("nodes_values")
     missing = given.ints("nodes_missing_value_tracks_true") == 1
     _check_lengths(len(names), tree, node_id, column, threshold, missing if len(missing) else tree)
-    _check_lengths(n_targets, base_values)
     is_leaf = np.array([name == "LEAF" for name in names])
     modes = {f"BRANCH_{mode.name}": mode for mode in Mode if mode is not Mode.MEMBER}
     if unknown := sorted(set(names) - set(modes) - {"LEAF"}):
@@ -274,9 +259,10 @@ def _read_v3(
         weight_leaf=~own[weight_at[used]][in_order],
         weight_target=target[used][in_order],
         weight=wide[used][in_order],
-        n_targets=n_targets,
+        n_targets=len(base_values),
         aggregate=aggregate,
         base_values=base_values,
+        must_score=must_score,
         post_transform=given.string("post_transform", "NONE"),
         sum_dtype=_FLOAT if tree_input.float32 else _DOUBLE,
         output_dtype=_FLOAT,

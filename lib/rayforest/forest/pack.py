@@ -12,7 +12,7 @@ Larger trees are walked node by node, all rows of a tile one level at a time.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ LARGEST_BIT_TREE = 255 * 8
 class Trees(NamedTuple):
     """What the kernel needs of the trees. Offsets into byte columns are in bytes: column x TILE."""
 
+    trees: int
     first_plane: Int32s
     """[trees + 1] planes of eight leaves; none for a tree that is walked."""
     first_test: Int32s
@@ -61,9 +62,7 @@ class Trees(NamedTuple):
     weights_target: Int32s
     """[rows of weights]"""
     weights_at: Ints
-    """[rows of weights] where they begin in `weight`."""
-    weight: NDArray[np.float32] | NDArray[np.float64]
-    """By place of the leaf."""
+    """[rows of weights] where they begin among the weights, which stand by place of the leaf."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +71,8 @@ class Packed:
 
     bins: Bins
     trees: Trees
+    weight: NDArray[np.floating[Any]]
+    """float32 or float64, as the sums are."""
 
 
 def pack(ensemble: Ensemble) -> Packed:
@@ -85,18 +86,17 @@ def pack(ensemble: Ensemble) -> Packed:
     bins, tests = bin_tests(ensemble, questions, shape.yes_first)
     if len(bins.column_base) >= 1 << 22 or len(shape.place_leaf) >= 1 << 31:
         raise ConfigError("The tree ensemble is too large for the tree kernel.", next_step="use onnxruntime")
-    planes = _planes(shape, tests)
-    walks = _walks(shape, tests)
-    weights = _weights(ensemble, shape)
+    rows, weight = _weights(ensemble, shape)
+    parts: dict[str, NDArray[Any]] = _planes(shape, tests) | _walks(shape, tests) | rows
     return Packed(
         bins,
         Trees(
-            **planes,
-            **walks,
-            **weights,
+            trees=len(ensemble.roots),
+            **parts,
             first_leaf=shape.first_leaf,
             leaf_number=_leaf_numbers(ensemble, shape).astype(np.int32),
         ),
+        weight.astype(ensemble.sum_dtype),
     )
 
 
@@ -106,7 +106,8 @@ def _leaf_numbers(ensemble: Ensemble, shape: _Shape) -> Ints:
         return ensemble.leaf_number[shape.place_leaf]
     first = shape.first_leaf[:-1]
     lowest = np.minimum.reduceat(shape.place_leaf, first) if len(first) else first
-    return shape.place_leaf - np.repeat(lowest, np.diff(shape.first_leaf))
+    in_tree: Ints = shape.place_leaf - np.repeat(lowest, np.diff(shape.first_leaf))
+    return in_tree
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +205,7 @@ def _bit_trees(shape: _Shape) -> Bools:
     return np.diff(shape.first_leaf) <= LARGEST_BIT_TREE
 
 
-def _planes(shape: _Shape, tests: Tests) -> dict[str, NDArray[np.generic]]:
+def _planes(shape: _Shape, tests: Tests) -> dict[str, NDArray[Any]]:
     bits = _bit_trees(shape)
     n_planes = np.where(bits, (np.diff(shape.first_leaf) + 7) // 8, 0)
     first_plane = np.concatenate([[0], np.cumsum(n_planes)])
@@ -232,7 +233,7 @@ def _planes(shape: _Shape, tests: Tests) -> dict[str, NDArray[np.generic]]:
     }
 
 
-def _walks(shape: _Shape, tests: Tests) -> dict[str, NDArray[np.generic]]:
+def _walks(shape: _Shape, tests: Tests) -> dict[str, NDArray[Any]]:
     walked = ~_bit_trees(shape)
     node = shape.order[walked[shape.tree[shape.order]]]
     n_nodes = np.bincount(shape.tree[node], minlength=len(walked))
@@ -260,7 +261,7 @@ def _walks(shape: _Shape, tests: Tests) -> dict[str, NDArray[np.generic]]:
     }
 
 
-def _weights(ensemble: Ensemble, shape: _Shape) -> dict[str, NDArray[np.generic]]:
+def _weights(ensemble: Ensemble, shape: _Shape) -> tuple[dict[str, NDArray[Any]], Floats]:
     """Weights by place of the leaf, a row for each tree and target; a leaf without a weight there adds nothing."""
     n_places = np.diff(shape.first_leaf)
     order = np.argsort(ensemble.weight_leaf, kind="stable")
@@ -274,7 +275,16 @@ def _weights(ensemble: Ensemble, shape: _Shape) -> dict[str, NDArray[np.generic]
     if len(target) and not 0 <= target.min() <= target.max() < ensemble.n_targets:
         raise ConfigError("A leaf of the tree ensemble adds to a target that does not exist.")
     row, of_weight = np.unique(tree * ensemble.n_targets + target, return_inverse=True)
-    size = (n_places[row // ensemble.n_targets] + 7) // 8 * 8
+    in_tree = n_places[row // ensemble.n_targets]
+    full = np.bincount(of_weight.reshape(-1), minlength=len(row)) >= in_tree
+    if not np.isin(np.flatnonzero(ensemble.must_score), row[full] % ensemble.n_targets).all():
+        raise ConfigError(
+            "The tree kernel cannot read the tree ensemble.",
+            expected="a tree in which every leaf adds to the target, for targets with a base value and for two classes",
+            found="rows to whose score no tree may add",
+            next_step="score this model with onnxruntime",
+        )
+    size = (in_tree + 7) // 8 * 8
     at = np.cumsum(size) - size
     fill = {Aggregate.MIN: np.inf, Aggregate.MAX: -np.inf}.get(ensemble.aggregate, 0.0)
     weight: Floats = np.full(size.sum(), fill)
@@ -282,9 +292,9 @@ def _weights(ensemble: Ensemble, shape: _Shape) -> dict[str, NDArray[np.generic]
     if len(index) and np.bincount(index).max() > 1:
         raise ConfigError("A leaf of the tree ensemble has two weights for one target.", next_step="use onnxruntime")
     weight[index] = ensemble.weight[which]
-    return {
+    rows = {
         "first_weights": np.searchsorted(row, np.arange(len(n_places) + 1) * ensemble.n_targets).astype(np.int32),
         "weights_target": (row % ensemble.n_targets).astype(np.int32),
         "weights_at": at.astype(np.int64),
-        "weight": weight.astype(ensemble.sum_dtype),
     }
+    return rows, weight
