@@ -19,7 +19,7 @@ from rayforest.errors import ConfigError
 from rayforest.onnx.feature_graph import approximate, feature_model, inexpressible
 from rayforest.onnx.runtime import runtime_session
 
-generated = settings(max_examples=250, derandomize=True, deadline=None, database=None)
+generated = settings(max_examples=150, derandomize=True, deadline=None, database=None)
 seeds = given(seed=st.integers(0, 2**32 - 1))
 
 

@@ -16,6 +16,8 @@ from rayforest.data.sql.source import SqlNode
 TRUE, FALSE = Literal(True, Kind.BOOLEAN), Literal(False, Kind.BOOLEAN)
 
 _DType = exp.DataType.Type
+# The dialect fills in (18, 3), which differs from a written one in the positions only.
+_BARE_DECIMAL = exp.DataType.build("DECIMAL", dialect="duckdb")
 _WHOLE_TYPES = exp.DataType.INTEGER_TYPES
 _NUMBER_TYPES = exp.DataType.FLOAT_TYPES | {_DType.DECIMAL, _DType.BIGDECIMAL}
 _STRING_TYPES = exp.DataType.TEXT_TYPES
@@ -199,8 +201,7 @@ def _cast(scope: Scope, node: SqlNode) -> Node:
     value = scope.lower(node.this)
     wanted = node.args["to"]
     target = wanted.this
-    # The dialect fills in (18, 3) for a bare DECIMAL: only what the text holds was meant.
-    if any(scope.source.holds(param.this) for param in wanted.expressions if isinstance(param, exp.DataTypeParam)):
+    if wanted.expressions and _positions(wanted) != _positions(_BARE_DECIMAL):
         raise scope.source.error("numbers are 64-bit floats without a fixed scale", node, next_step="ROUND(..., 2)")
     if target in _WHOLE_TYPES:
         return rounded(_to_kind(scope, node, value, Kind.NUMBER))
@@ -217,6 +218,10 @@ def _cast(scope: Scope, node: SqlNode) -> Node:
     raise scope.source.error(
         f"there is no type {wanted.sql('duckdb')}", node, expected="number, integer, boolean, string, timestamp or date"
     )
+
+
+def _positions(data_type: exp.DataType) -> list[object]:
+    return [node.meta.get("start") for node in data_type.find_all(exp.Literal)]
 
 
 def _to_kind(scope: Scope, node: SqlNode, value: Node, kind: Kind) -> Node:

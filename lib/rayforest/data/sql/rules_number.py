@@ -18,7 +18,7 @@ _MOST_DIGITS = 22
 """Powers of ten up to this one are exact doubles."""
 
 
-_LOG_ERROR = 2.0**-50
+_LOG_ERROR = 2.0**-51
 """Relative error of LN(x) / LN(b): two logarithms within an ulp, one division."""
 
 

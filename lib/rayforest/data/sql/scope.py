@@ -73,7 +73,7 @@ class Scope:
         """What the text calls a function, and sqlglot an operator."""
         if isinstance(node, exp.Func) and "start" in node.meta:
             return self.source.sql[node.meta["start"] : node.meta["end"] + 1].upper()
-        return str(node.this if isinstance(node, exp.Anonymous) else node.key).upper()
+        return node.sql_name() if isinstance(node, exp.Func) else node.key.upper()
 
     def column(self, name: str, node: SqlNode) -> Column:
         """The column of that exact name, or the only one that differs in upper and lower case."""

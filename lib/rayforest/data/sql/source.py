@@ -51,11 +51,6 @@ class Source:
             text += ")"
         return f"line {line}, column {column}: {text if len(text) <= 60 else text[:57] + '...'}"
 
-    def holds(self, literal: SqlNode) -> bool:
-        """Whether the literal stands in the text, where its position says, or the dialect made it up."""
-        start, end = literal.meta.get("start", 0), literal.meta.get("end", -1)
-        return self.sql[start : end + 1] == str(literal.this)
-
     def tree(self, columns: Collection[str]) -> SqlNode:
         """The text as sqlglot's tree; columns with a dot in their name may stand there without quotes.
 
