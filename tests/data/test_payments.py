@@ -12,6 +12,8 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
 from rayforest.data.payments import Defect, Generated, generate_payments, read_truth
 from rayforest.data.payments.block import BLOCK_ROWS, Block, BlockSource
 from rayforest.data.payments.defects import MISTYPED, accepted
@@ -20,7 +22,6 @@ from rayforest.data.payments.table import SCHEMA
 from rayforest.data.sql import parse
 from rayforest.errors import ConfigError, InputError, RefusedError
 from rayforest.project import load_project
-from sklearn.metrics import roc_auc_score
 
 EXAMPLE = Path(__file__).parents[2] / "jobs" / "examples" / "payments.toml"
 
