@@ -189,6 +189,15 @@ def test_a_null_target_is_quarantined(tmp_path: Path) -> None:
     assert (result.rows_out, result.reasons) == (46, {"the target is missing": 4})
 
 
+def test_an_infinite_target_is_quarantined_here_and_not_measured_by_score(tmp_path: Path) -> None:
+    frame = orders(200).with_columns(spent=pl.when(pl.int_range(pl.len()) >= 2).then("spent").otherwise(float("inf")))
+    write_orders(tmp_path, frame)
+    result = rayforest.run(write_project(tmp_path), overrides=["data.target=spent"])
+    assert result.steps[0].reasons == {"the target is infinite": 2}
+    assert result.steps[-1].rows_out == 200
+    assert np.isfinite(result.steps[-1].metrics["rmse"])
+
+
 def test_a_table_without_a_target_or_a_key_is_prepared(tmp_path: Path) -> None:
     write_orders(tmp_path, orders(50))
     text = write_project(tmp_path).read_text().replace('target = "bought"\n', "").replace('key = "id"\n', "")

@@ -97,6 +97,8 @@ class PrepareTask:
         if target is not None:
             labels = typed.select(target.alias(TARGET_COLUMN)).to_series()
             verdicts.fail(labels.is_null(), "the target is missing")
+            if labels.dtype == pl.Float64:
+                verdicts.fail(labels.is_infinite(), "the target is infinite")
             parts.append(labels)
         parts.append(self._split(batch, typed, verdicts))
         return pl.DataFrame([*parts, *typed.select(recipe.feature_values()).get_columns()])

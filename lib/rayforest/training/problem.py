@@ -37,9 +37,14 @@ class Problem:
         return self.metric in ("auc", "average_precision", "accuracy")
 
     def encode(self, target: pl.Series) -> npt.NDArray[np.float64]:
-        """Labels as class numbers, quantities as they are; NaN for a label that training never saw. Shape [rows]."""
+        """Labels as class numbers, quantities as they are; NaN for what is missing, infinite or a label never seen.
+
+        Returns:
+            float64, shape [rows].
+        """
         if self.kind == "regression":
-            return target.to_numpy()
+            quantities = target.to_numpy()
+            return np.where(np.isfinite(quantities), quantities, np.nan)
         codes = {label: float(i) for i, label in enumerate(self.labels)}
         return target.replace_strict(codes, default=None, return_dtype=pl.Float64).fill_null(np.nan).to_numpy()
 
