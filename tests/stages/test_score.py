@@ -153,6 +153,14 @@ def test_a_carried_column_may_not_hide_an_output_column(ran: Ran, tmp_path: Path
         scored(ran, tmp_path, source, 'score.carry=["probability"]')
 
 
+def test_probability_columns_are_named_by_whole_labels(tmp_path: Path) -> None:
+    write_orders(tmp_path, orders(200).with_columns(level=pl.col("level") + 12_345_670))
+    rayforest.run(write_project(tmp_path), overrides=["data.target=level", "tune.metric=log_loss"])
+    out = rayforest.read(tmp_path / "out/scored").collect()
+    assert out.columns[1:] == ["prediction", *(f"probability_1234567{level}" for level in (3, 4, 5))]
+    assert set(out["prediction"]) <= {12_345_673, 12_345_674, 12_345_675}
+
+
 def test_a_source_without_rows_is_an_empty_result(ran: Ran, tmp_path: Path) -> None:
     result, out = scored(ran, tmp_path, new_orders(tmp_path, orders(3).head(0)))
     assert (result.rows_in, result.rows_out, out.height) == (0, 0, 0)

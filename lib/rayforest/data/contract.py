@@ -222,5 +222,5 @@ def _typed(stored: pl.DataType, column: ColumnContract) -> pl.Expr:
 
 def _as_kind(kind: Kind, value: bool | float | str) -> bool | float | str:
     if kind is Kind.STRING:
-        return value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
+        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     return value

@@ -109,4 +109,7 @@ def label_type(labels: Labels) -> pa.DataType:
 
 def label_texts(labels: Labels) -> list[str]:
     """Labels as they stand in the names of columns."""
-    return [label if isinstance(label, str) else f"{label:g}" for label in labels]
+    return [
+        label if isinstance(label, str) else str(int(label)) if float(label).is_integer() else repr(label)
+        for label in labels
+    ]

@@ -140,7 +140,7 @@ def score(
         raise ConfigError(
             "a key or carried column has the name of an output column",
             expected="columns other than " + ", ".join(f.name for f in outputs.schema()),
-            next_step="leave it out of score.carry",
+            next_step="leave it out of score.carry, or rename it in the source",
         )
     destination = project.stage("scored")
     claimed = claim_inputs(
