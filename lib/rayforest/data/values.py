@@ -6,7 +6,8 @@ import polars as pl
 import pyarrow as pa
 
 from rayforest.data.kinds import Kind
-from rayforest.data.sql.text import category_text, text_to_boolean, text_to_number, text_to_timestamp
+from rayforest.data.sql.expression import EARLIEST_MICROS, LATEST_MICROS
+from rayforest.data.sql.text import category_text, in_calendar, text_to_boolean, text_to_number, text_to_timestamp
 
 
 def frame_of(table: pa.Table) -> pl.DataFrame:
@@ -60,18 +61,28 @@ def _boolean(value: pl.Expr, stored: pl.DataType) -> pl.Expr:
 
 
 def _timestamp(value: pl.Expr, stored: pl.DataType, format: str | None) -> pl.Expr:  # noqa: A002
-    if isinstance(stored, pl.Datetime):
-        if stored.time_zone is not None:
-            value = value.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-        return value.dt.cast_time_unit("us")
+    if isinstance(stored, pl.Datetime):  # the integer is UTC, whatever the zone
+        return _micros(value.to_physical(), _PER_SECOND[stored.time_unit])
     if stored == pl.Date:
-        return value.cast(pl.Datetime("us"))
+        return _micros(value.to_physical().cast(pl.Int64), 1 / 86_400)
     if format is not None and (stored == pl.String or stored.is_integer()):  # 20260131 with "%Y%m%d"
         text = value.cast(pl.String).str.strip_chars()
         return text.str.to_datetime(format, time_unit="us", strict=False, exact=True)
     if stored == pl.String:
         return text_to_timestamp(value)
     return _unreadable(value, Kind.TIMESTAMP)
+
+
+_PER_SECOND = {"ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+def _micros(ticks: pl.Expr, per_second: float) -> pl.Expr:
+    """Int64 ticks since 1970 to Datetime("us"); null outside the years 1 to 9999, where Polars' own casts overflow."""
+    if per_second > 10**6:
+        return in_calendar(ticks.floordiv(int(per_second) // 10**6))
+    factor = round(10**6 / per_second)
+    held = ticks.is_between(EARLIEST_MICROS // factor, LATEST_MICROS // factor)
+    return in_calendar(pl.when(held).then(ticks * factor))
 
 
 def _unreadable(value: pl.Expr, kind: Kind) -> pl.Expr:
