@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -82,12 +83,18 @@ def _matrix_block(matrix: NDArray[Any]) -> Block:
                 "The matrix holds no numbers.", expected="float64, float32 or integers", found=str(matrix.dtype)
             )
         matrix = matrix.astype(np.float64)
-    rows, width = matrix.shape
-    row_step, step = matrix.strides
+    columns = _matrix_columns(matrix.shape[1], *matrix.strides, matrix.itemsize).copy()
+    columns[:, ADDRESS] += matrix.ctypes.data
+    return Block(len(matrix), columns, (matrix,))
+
+
+@lru_cache(maxsize=64)
+def _matrix_columns(width: int, row_step: int, step: int, itemsize: int) -> NDArray[np.int64]:
+    """The columns of a matrix at address 0: calls with a few rows come with one shape."""
     columns = np.empty((width, 5), dtype=np.int64)
-    columns[:] = (matrix.ctypes.data, row_step, matrix.itemsize == 4, 0, 0)
-    columns[:, ADDRESS] += step * np.arange(width)
-    return Block(rows, columns, (matrix,))
+    columns[:] = (0, row_step, itemsize == 4, 0, 0)
+    columns[:, ADDRESS] = step * np.arange(width)
+    return columns
 
 
 def _batch_block(batch: pa.RecordBatch) -> Block:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import onnx
@@ -44,9 +44,9 @@ class Forest:
     def from_onnx(cls, model: onnx.ModelProto | bytes | str | Path) -> Forest:
         """Read the tree ensemble of a model.
 
-        TreeEnsemble of ai.onnx.ml 5, with the nodes that `rayforest.onnx` writes before it (zeros as missing, categories);
-        and TreeEnsembleRegressor and TreeEnsembleClassifier of versions 1 and 3. Scores equal those of
-        onnxruntime on one thread in every bit.
+        Reads TreeEnsemble of ai.onnx.ml 5, with the nodes that `rayforest.onnx` writes before it for zeros and
+        categories, and TreeEnsembleRegressor and TreeEnsembleClassifier of versions 1 and 3. Scores equal those of
+        onnxruntime on one thread in every bit. Loads the compiled kernel, or compiles it, which takes seconds once.
 
         Args:
             model: the model, its bytes, or the path of its file.
@@ -120,10 +120,11 @@ class Forest:
 
     def _score(self, columns: NDArray[np.int64], out: Scores, leaves: NDArray[np.int32]) -> None:
         initial = {Aggregate.MIN: np.inf, Aggregate.MAX: -np.inf}.get(self.aggregate, 0.0)
-        score(columns, self.float32_input, *self._at, self.packed.weight, int(self.aggregate), initial, out, leaves)
+        weight = self.packed.weight
+        score(columns, self.float32_input, *self._at, weight, int(self.aggregate), initial, out, leaves)
 
     @cached_property
-    def _at(self) -> tuple[Bins, Trees]:
+    def _at(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The packed arrays by address."""
         return _addresses(self.packed.bins), _addresses(self.packed.trees)
 
@@ -132,12 +133,9 @@ class Forest:
         return int(self.packed.bins.feature.max(initial=-1)) + 1
 
 
-_Arrays = TypeVar("_Arrays", Bins, Trees)
-
-
-def _addresses(arrays: _Arrays) -> _Arrays:
-    """The same with an address for each array. It must not outlive the arrays."""
-    return type(arrays)(*(a.ctypes.data if isinstance(a, np.ndarray) else a for a in arrays))
+def _addresses(arrays: Bins | Trees) -> NDArray[np.int64]:
+    """An address for each array, in the order of the fields. It must not outlive the arrays."""
+    return np.array([a.ctypes.data if isinstance(a, np.ndarray) else a for a in arrays])
 
 
 def _load(model: onnx.ModelProto | bytes | str | Path) -> onnx.ModelProto:

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 from numba import njit, types
+from numba.np.unsafe import ndarray
 
+from rayforest.forest.binning import Bins
 from rayforest.forest.lanes import (
     fill,
     intrinsic,
@@ -26,13 +28,18 @@ from rayforest.forest.lanes import (
     store_places,
     where_any,
 )
-from rayforest.forest.pack import TILE
+from rayforest.forest.pack import TILE, UNROLLED, Trees
 
 ADDRESS, STRIDE, IS_FLOAT32, VALIDITY, VALIDITY_BIT = range(5)
 """Columns of the table that says where features lie: address of the first value; bytes from one value to the next;
 1 for float32, 0 for float64; address of Arrow's bitmap of values that are there, or 0; the first value's bit in it."""
 
+FEW_ROWS = 4
+"""Up to here, a row through all trees at a time is faster than a vector of rows."""
+
+_BIN_FIELDS, _TREE_FIELDS = len(Bins._fields), len(Trees._fields)
 _LINE = 64  # bytes of a cache line, and of the widest vector
+to_fixed_tuple: Any = ndarray.to_fixed_tuple
 _inlined = njit(nogil=True, error_model="numpy", forceinline=True)
 
 
@@ -157,47 +164,56 @@ def _write_bytes(bins: Any, s: int, rows: int, code: Any, tile: Any) -> None:
 
 
 @_inlined
+def _compare(kept: Any, trees: Any, test: int, tile: Any, row: int) -> Any:
+    """Clear the leaves that this comparison rules out."""
+    column = load(tile, _int32(trees.test_column, test) + row, kept)
+    return keep_up_to(kept, column, fill(_int8(trees.test_byte, test), kept), fill(_int8(trees.test_mask, test), kept))
+
+
+@_inlined
+def _look_up(kept: Any, trees: Any, test: int, tile: Any, row: int) -> Any:
+    """Clear the leaves that this test of a set rules out."""
+    column = load(tile, _int32(trees.test_column, test) + row, kept)
+    return keep_inside(kept, column, fill(_int8(trees.test_byte, test), kept), fill(_int8(trees.test_mask, test), kept))
+
+
+@_inlined
 def _pass_tests(ones: Any, trees: Any, tree: int, tile: Any, row: int, place: Any) -> None:
     """The lowest leaf that all tests leave, for as many rows as `ones` has lanes."""
     first, end = _int32(trees.first_plane, tree), _int32(trees.first_plane, tree + 1)
-    left = ones
-    plane = fill(np.int8(0), ones)
+    left, plane = ones, fill(np.int8(0), ones)
     for p in range(end - 1, first - 1, -1):
         kept = ones
-        set_test = _int32(trees.first_set_test, p)
-        for t in range(_int32(trees.first_test, p), set_test):
-            column = load(tile, _int32(trees.test_column, t) + row, ones)
-            cut, mask = fill(_int8(trees.test_byte, t), ones), fill(_int8(trees.test_mask, t), ones)
-            kept = keep_up_to(kept, column, cut, mask)
-        for t in range(set_test, _int32(trees.first_test, p + 1)):
-            column = load(tile, _int32(trees.test_column, t) + row, ones)
-            bit, mask = fill(_int8(trees.test_byte, t), ones), fill(_int8(trees.test_mask, t), ones)
-            kept = keep_inside(kept, column, bit, mask)
+        test, first_set = _int32(trees.first_test, p), _int32(trees.first_set_test, p)
+        for t in range(test, test + UNROLLED):
+            kept = _compare(kept, trees, t, tile, row)
+        for t in range(test + UNROLLED, first_set):
+            kept = _compare(kept, trees, t, tile, row)
+        for t in range(first_set, _int32(trees.first_test, p + 1)):
+            kept = _look_up(kept, trees, t, tile, row)
         left = where_any(kept, kept, left)
         plane = where_any(kept, fill(np.int8(p - first), ones), plane)
     store_places(place, row, plane, lowest_bit(left))
 
 
 @_inlined
-def _walk(trees: Any, tree: int, tile: Any, rows: int, at: Any, place: Any) -> None:
-    """The place of the leaf that each row reaches, one level of the tree at a time."""
-    first = _int64(trees.first_slot, tree)
-    for i in range(rows):
-        at[i] = first
-    for _ in range(_int32(trees.levels, tree)):
+def _walk(trees: Any, levels: int, tile: Any, row: int, next_row: int, count: int, at: Any) -> None:
+    """Walk from slots to leaves, a level of all walkers at a time: rows in one tree, or one row in many trees.
+
+    Walker i is at slot `at[i]` with the tile's row `row + i * next_row`.
+    """
+    for _ in range(levels):
         moved = False
-        for i in range(rows):
+        for i in range(count):
             slot = _int64(trees.slot, at[i])
             column = (slot >> 9) & 0x3FFFFF
-            value, byte = np.int32(tile[np.uint64(column * TILE + i)]), np.int32(np.int8(slot))
+            value, byte = np.int32(tile[np.uint64(column * TILE + row + i * next_row)]), np.int32(np.int8(slot))
             second = (value & byte) == 0 if (slot >> 8) & 1 else value > byte
             to = (slot >> 32) + second
             moved |= to != at[i]
             at[i] = to
         if not moved:
             break
-    for i in range(rows):
-        place[i] = _int32(trees.slot_leaf, at[i])
 
 
 @_inlined
@@ -225,8 +241,8 @@ def _aligned(size: int) -> Any:
 def score(
     columns: Any,
     to_float32: bool,
-    bins: Any,
-    trees: Any,
+    bins_at: Any,
+    trees_at: Any,
     weight: Any,
     aggregate: int,
     initial: float,
@@ -238,16 +254,18 @@ def score(
     Args:
         columns: int64 [features, 5], see `ADDRESS`.
         to_float32: values are rounded to float32 first.
-        bins: a `Bins` of addresses.
-        trees: a `Trees` of addresses.
+        bins_at: int64, the fields of `Bins`, arrays by their address.
+        trees_at: int64, the fields of `Trees`, arrays by their address.
         weight: float32 or float64 [weights], see `Trees`.
         aggregate: a value of `Aggregate`; the average is summed here.
         initial: the aggregate of no leaf.
         out: [rows, targets] of the weights' type, overwritten.
         leaf_number: int32 [rows, trees], overwritten with the number of each leaf; [0, 0] where nobody asks.
     """
+    bins = Bins(*to_fixed_tuple(bins_at, _BIN_FIELDS))
+    trees = Trees(*to_fixed_tuple(trees_at, _TREE_FIELDS))
     x, code, tile = np.empty(TILE), np.empty(TILE, np.int32), _aligned(bins.columns * TILE)
-    at, place = np.empty(TILE, np.int64), np.empty(TILE, np.int32)
+    at, place = np.empty(max(TILE, trees.trees), np.int64), np.empty(TILE, np.int32)
     sums = np.empty((out.shape[1], TILE), out.dtype)
     for row in range(0, len(out), TILE):
         rows = min(TILE, len(out) - row)
@@ -256,21 +274,35 @@ def score(
             _find_codes(bins, s, rows, x, code)
             _write_bytes(bins, s, rows, code, tile)
         sums[:] = initial
-        for tree in range(trees.trees):
-            if _int64(trees.first_slot, tree) >= 0:
-                _walk(trees, tree, tile, rows, at, place)
-            elif rows > TILE // 2:
-                _pass_tests(ones256(), trees, tree, tile, 0, place)
-            else:
-                for part in range(0, rows, 64):
-                    _pass_tests(ones64(), trees, tree, tile, part, place)
-            for k in range(_int32(trees.first_weights, tree), _int32(trees.first_weights, tree + 1)):
-                own = weight[_int64(trees.weights_at, k) :]
-                _add(aggregate, own, place, rows, sums[_int32(trees.weights_target, k)])
-            if len(leaf_number):
-                first = _int64(trees.first_leaf, tree)
-                for i in range(rows):
-                    leaf_number[row + i, tree] = _int32(trees.leaf_number, first + place[i])
+        if rows <= FEW_ROWS and not len(leaf_number):
+            for i in range(rows):
+                for tree in range(trees.trees):
+                    at[tree] = _int64(trees.first_slot, tree)
+                _walk(trees, trees.most_levels, tile, i, 0, trees.trees, at)
+                for tree in range(trees.trees):
+                    place[0] = _int32(trees.slot_leaf, at[tree])
+                    for k in range(_int32(trees.first_weights, tree), _int32(trees.first_weights, tree + 1)):
+                        own = weight[_int64(trees.weights_at, k) :]
+                        _add(aggregate, own, place, 1, sums[_int32(trees.weights_target, k), i:])
+        else:
+            for tree in range(trees.trees):
+                if _int32(trees.first_plane, tree) == _int32(trees.first_plane, tree + 1):
+                    at[:rows] = _int64(trees.first_slot, tree)
+                    _walk(trees, _int32(trees.levels, tree), tile, 0, 1, rows, at)
+                    for i in range(rows):
+                        place[i] = _int32(trees.slot_leaf, at[i])
+                elif rows > TILE // 2:
+                    _pass_tests(ones256(), trees, tree, tile, 0, place)
+                else:
+                    for part in range(0, rows, 64):
+                        _pass_tests(ones64(), trees, tree, tile, part, place)
+                for k in range(_int32(trees.first_weights, tree), _int32(trees.first_weights, tree + 1)):
+                    own = weight[_int64(trees.weights_at, k) :]
+                    _add(aggregate, own, place, rows, sums[_int32(trees.weights_target, k)])
+                if len(leaf_number):
+                    first = _int64(trees.first_leaf, tree)
+                    for i in range(rows):
+                        leaf_number[row + i, tree] = _int32(trees.leaf_number, first + place[i])
         for target in range(out.shape[1]):
             for i in range(rows):
                 out[row + i, target] = sums[target, i]

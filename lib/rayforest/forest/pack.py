@@ -6,7 +6,8 @@ clears the leaves below its first child where it fails; the lowest bit that is l
 order, so they are sorted by plane: a plane of many rows stays in registers while all its tests pass by, and nothing is
 gathered from memory. The first child is the one with fewer leaves, which touches fewer planes.
 
-Larger trees are walked node by node, all rows of a tile one level at a time.
+Larger trees are walked node by node, all rows of a tile one level at a time; and so are all trees where there are only
+a few rows, one row through all trees at a time.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ TILE = 256
 """Rows that go through all trees together; their byte columns stay in the cache."""
 LARGEST_BIT_TREE = 255 * 8
 """Leaves; planes are counted in a byte."""
+UNROLLED = 8
+"""Comparisons that every plane has at least, so that the kernel need not ask: most planes have one or two more."""
 
 
 class Trees(NamedTuple):
@@ -32,7 +35,7 @@ class Trees(NamedTuple):
 
     trees: int
     first_plane: Int32s
-    """[trees + 1] planes of eight leaves; none for a tree that is walked."""
+    """[trees + 1] planes of eight leaves; none for a tree that is too large."""
     first_test: Int32s
     """[planes + 1]"""
     first_set_test: Int32s
@@ -44,12 +47,13 @@ class Trees(NamedTuple):
     test_mask: NDArray[np.int8]
     """[tests] leaves of the plane that stay where the test fails."""
 
-    first_slot: Ints
-    """[trees] root of a walked tree, else -1."""
     levels: Int32s
     """[trees] steps that surely end in a leaf."""
+    most_levels: int
+    first_slot: Ints
+    """[trees] the root."""
     slot: Ints
-    """Slots of walked trees: first child << 32 | column << 9 | is a set << 8 | byte. A leaf leads to itself."""
+    """First child << 32 | column << 9 | is a set << 8 | byte. A leaf leads to itself."""
     slot_leaf: Int32s
     """[slots] place of the leaf in its tree."""
 
@@ -92,6 +96,7 @@ def pack(ensemble: Ensemble) -> Packed:
         bins,
         Trees(
             trees=len(ensemble.roots),
+            most_levels=int(shape.levels.max(initial=0)),
             **parts,
             first_leaf=shape.first_leaf,
             leaf_number=_leaf_numbers(ensemble, shape).astype(np.int32),
@@ -219,25 +224,33 @@ def _planes(shape: _Shape, tests: Tests) -> dict[str, NDArray[Any]]:
     low, high = np.maximum(start - 8 * own, 0), np.minimum(end - 8 * own, 8)
     mask = ~((1 << high) - (1 << low)) & 0xFF
     plane = first_plane[shape.tree[node]] + own
-    order = np.lexsort((tests.column[node], tests.is_set[node], plane))
-    node, plane, mask = node[order], plane[order], mask[order]
-    first_test = np.searchsorted(plane, np.arange(first_plane[-1] + 1))
-    n_compared = np.bincount(plane[~tests.is_set[node]], minlength=first_plane[-1])
+    column, byte, is_set = tests.column[node], tests.byte[node], tests.is_set[node]
+
+    all_planes = np.arange(first_plane[-1])
+    few = np.maximum(UNROLLED - np.bincount(plane[~is_set], minlength=len(all_planes)), 0)
+    none = np.zeros(few.sum(), dtype=np.int64)  # tests that always pass
+    plane, column, is_set = (
+        np.append(a, b) for a, b in ((plane, np.repeat(all_planes, few)), (column, none), (is_set, none > 0))
+    )
+    byte, mask = np.append(byte, none + 127), np.append(mask, none + 0xFF)
+
+    order = np.lexsort((column, is_set, plane))
+    first_test = np.searchsorted(plane[order], np.arange(first_plane[-1] + 1))
+    n_compared = np.bincount(plane[~is_set], minlength=len(all_planes))
     return {
         "first_plane": first_plane.astype(np.int32),
         "first_test": first_test.astype(np.int32),
         "first_set_test": (first_test[:-1] + n_compared).astype(np.int32),
-        "test_column": (tests.column[node] * TILE).astype(np.int32),
-        "test_byte": tests.byte[node].astype(np.uint8).view(np.int8),
-        "test_mask": mask.astype(np.uint8).view(np.int8),
+        "test_column": (column[order] * TILE).astype(np.int32),
+        "test_byte": byte[order].astype(np.uint8).view(np.int8),
+        "test_mask": mask[order].astype(np.uint8).view(np.int8),
     }
 
 
 def _walks(shape: _Shape, tests: Tests) -> dict[str, NDArray[Any]]:
-    walked = ~_bit_trees(shape)
-    node = shape.order[walked[shape.tree[shape.order]]]
-    n_nodes = np.bincount(shape.tree[node], minlength=len(walked))
-    size = np.where(walked, 2 * n_nodes + 1, 0)
+    node = shape.order
+    n_nodes = np.bincount(shape.tree[node], minlength=len(shape.levels))
+    size = 2 * n_nodes + 1
     first_slot = np.cumsum(size) - size
     in_tree = np.arange(len(node)) - (np.cumsum(n_nodes) - n_nodes)[shape.tree[node]]
     pair = np.full(len(shape.tree) + 1, -1)
@@ -254,8 +267,8 @@ def _walks(shape: _Shape, tests: Tests) -> dict[str, NDArray[Any]]:
         ends = node[child[node] < 0]
         leaf[pair[ends] + side] = place[ends] - shape.first_leaf[shape.tree[ends]]
     return {
-        "first_slot": np.where(walked, first_slot, -1),
         "levels": shape.levels.astype(np.int32),
+        "first_slot": first_slot,
         "slot": slot,
         "slot_leaf": leaf,
     }
