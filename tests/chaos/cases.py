@@ -49,7 +49,7 @@ def killed_driver(executor: str) -> Case:
         """SIGKILL of the driver at random moments until a run gets through."""
         job = Job(folder / "job", {"executor": executor, "pause": 0.02})
         kills = 0
-        for _ in range(3):
+        for _ in range(2):
             driver, before = job.start(), len(job.attempts())
             wait_until(lambda before=before: len(job.attempts()) > before, "an attempt", driver)
             pause(rng, 0.8)
@@ -245,11 +245,11 @@ def replaced_input(folder: Path, rng: random.Random) -> str:
 
 def killed_command(executor: str) -> Case:
     def case(folder: Path, rng: random.Random) -> str:
-        """`rayforest prepare` on dirty payments, killed again and again, against an undisturbed run."""
+        """`rayforest prepare` on dirty payments, killed and run again, against an undisturbed run."""
         project = payments(folder, 40_000)
         arguments = ["prepare", str(project), f"--set=run.executor={executor}"]
         prepared, kept = folder / "out" / "prepared", 0
-        for _ in range(2):
+        for _ in range(rng.choice([1, 2])):
             run = subprocess.Popen(
                 [sys.executable, "-m", "rayforest.jobs.cli", *arguments],
                 stdout=subprocess.DEVNULL,
@@ -257,13 +257,13 @@ def killed_command(executor: str) -> Case:
                 text=True,
             )
             wait_until(lambda kept=kept: records(prepared) > kept, "a finished shard", run)
-            pause(rng, 1.0)
+            pause(rng, 0.4)
             kill(run)
             kept = records(prepared)
         rayforest(*arguments)
         rayforest("prepare", str(project), f"--set=project.root={folder / 'undisturbed'}")
         assert contents(folder / "out" / "prepared") == contents(folder / "undisturbed" / "prepared")
-        return f"2 kills, {kept} of {records(prepared)} records kept"
+        return f"{kept} of {records(prepared)} records kept"
 
     return case
 
