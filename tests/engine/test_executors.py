@@ -155,7 +155,7 @@ def test_the_choice_of_executor_says_why(monkeypatch: pytest.MonkeyPatch) -> Non
     executor, sentence = choose_executor(workers=3)
     assert (executor.name, executor.workers) == ("in-process", 3)
     assert sentence == "in-process, 3 threads: no Ray address is given"
-    assert choose_executor("in-process", "ray://elsewhere", 1)[1] == "in-process, 1 threads: run.executor asks for it"
+    assert choose_executor("in-process", "ray://elsewhere", 1)[1] == "in-process, 1 thread: run.executor asks for it"
     with pytest.raises(ConfigError, match="spark"):
         choose_executor("spark")
 

@@ -85,7 +85,7 @@ def test_run_answers_with_its_steps_and_then_finds_nothing_to_do(project: Path) 
 
 def test_people_read_rows_reasons_metrics_and_the_destination(project: Path) -> None:
     answer = rayforest("prepare", project, "--set", f'project.root="{project.parent / "people"}"')
-    assert "in-process, 1 threads: run.executor asks for it" in answer.err
+    assert "in-process, 1 thread: run.executor asks for it" in answer.err
     assert "2,000 in = " in answer.err
     assert "x amount is not a number" in answer.err
     assert str(project.parent / "people/prepared") in answer.err

@@ -123,6 +123,8 @@ class Version:
                     settle(self.store, target, waiting)
         pointer = canonical_json({"format": _CLAIM_FORMAT, "key": self.key})
         settle(self.store, numbered_path("current", self.number), pointer)
+        digest = manifest.document["extra_digest"]
+        self.store.delete([self.extra_path(digest, name) for name in manifest.extras])
 
     def extra_path(self, digest: str, name: str) -> str:
         """Where an extra file waits until a manifest has named it: two drivers' extras must not mix."""
@@ -201,7 +203,8 @@ class Destination:
     def _refusal(
         self, latest: Claim, ingredients: Mapping[str, JSON], inputs: Iterable[tuple[str, str]]
     ) -> RefusedError:
-        differences = list(_differences("", latest.ingredients, ingredients))
+        asked = json.loads(canonical_json(ingredients))  # tuples as the lists that a claim holds
+        differences = list(_differences("", latest.ingredients, asked))
         plan = self.version(latest).plan()
         if plan is not None:
             before = {planned.path: planned.identity for planned in plan.inputs()}

@@ -115,7 +115,8 @@ def choose_executor(
     if kind == "in-process" or (kind == "auto" and not found):
         threads = InProcess(workers)
         why = "run.executor asks for it" if kind == "in-process" else "no Ray address is given"
-        return threads, f"in-process, {threads.workers} threads: {why}"
+        count = "1 thread" if threads.workers == 1 else f"{threads.workers} threads"
+        return threads, f"in-process, {count}: {why}"
     if kind in {"auto", "ray"}:
         executor = RayExecutor(found, workers, quiet=quiet)
         why = source if found else "run.executor asks for it; a Ray of its own was started"
