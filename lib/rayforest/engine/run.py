@@ -303,7 +303,7 @@ class _StepRun:
             "More rows were quarantined than the error budget allows; nothing was published",
             expected=f"at most {allowed:,.0f} of {self.planned_rows:,} rows (error_budget = {self.error_budget:g})",
             found=f"{self.rows_quarantined:,} of {self.rows_in:,} rows so far: {dominating}",
-            next_step="correct the input or the rules, or allow more (data.on_bad_row, data.error_budget) and run again",
+            next_step="correct the input or the rules, or allow more of them (data.on_bad_row, data.error_budget)",
         )
 
     def _unfinished(self, what: str) -> UnfinishedError:
