@@ -22,6 +22,7 @@ from rayforest.engine.executors import (
     RayExecutor,
     WorkerLostError,
     choose_executor,
+    computed,
 )
 from rayforest.engine.shards import Shard
 from rayforest.engine.store import open_store
@@ -104,16 +105,35 @@ def test_an_ordered_stream_feeds_back_without_depending_on_timing(executor: Exec
 
 def test_a_state_is_built_once_and_shared(executor: Executor) -> None:
     def build() -> dict[str, Any]:
-        return {"built": f"{os.getpid()} {time.monotonic_ns()}", "threads": set()}
+        return {"built": f"{os.getpid()} {time.monotonic_ns()}", "running": set()}
 
     def look(state: dict[str, Any], n: int) -> tuple[str, int]:
-        state["threads"].add(threading.get_ident())
+        state["running"].add(n)
         time.sleep(0.05)
-        return state["built"], len(state["threads"])
+        together = len(state["running"])
+        state["running"].remove(n)
+        return state["built"], together
 
     results = [outcome.result() for outcome in executor.stream(look, range(8), state=build)]
     assert len({built for built, _ in results}) == 1
-    assert max(threads for _, threads in results) == 2
+    assert max(together for _, together in results) == 2
+
+
+def test_the_next_item_begins_while_one_waits_for_its_store() -> None:
+    all_computed = threading.Barrier(4, timeout=30)
+    computing, most = set(), []
+
+    def work(n: int) -> int:
+        computing.add(n)
+        time.sleep(0.02)
+        most.append(len(computing))
+        computing.remove(n)
+        computed()
+        all_computed.wait()  # four items are here at once, though two places compute
+        return n
+
+    assert sorted(outcome.result() for outcome in InProcess(2).stream(work, range(8))) == list(range(8))
+    assert max(most) == 2
 
 
 def test_no_items_are_no_outcomes(executor: Executor) -> None:

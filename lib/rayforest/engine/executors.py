@@ -12,13 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for_futures
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from logging import WARNING, getLogger
-from threading import Event
+from threading import Event, Semaphore
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from rayforest.engine.ray_head import present_token, start_head
@@ -149,19 +149,24 @@ class InProcess:
         leading = () if state is None else (state(),)
         overdue = _OverdueThreads(timeout_s)
 
+        closed, places = Event(), Semaphore(self._workers)
+
         def run(item: T, number: int) -> R:
-            overdue.started[number] = time.monotonic()
+            place = _thread.place = _Place(places)
             try:
+                if closed.is_set():
+                    raise CancelledError
+                overdue.started[number] = time.monotonic()
                 return fn(*leading, item)
             finally:
-                del overdue.started[number]
-
-        closed = Event()
+                overdue.started.pop(number, None)
+                place.leave()
 
         def prepare_thread() -> None:
             _thread.cancelled = closed
 
-        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="rayforest", initializer=prepare_thread)
+        # Half of the threads may wait for the store while the others compute.
+        pool = ThreadPoolExecutor(2 * self._workers, thread_name_prefix="rayforest", initializer=prepare_thread)
 
         def start(item: T) -> Future[R]:
             overdue.count += 1
@@ -247,6 +252,26 @@ def cancelled() -> bool:
     """Whether the stream that the calling thread works for was closed, so that its result is no longer wanted."""
     event: Event | None = getattr(_thread, "cancelled", None)
     return event is not None and event.is_set()
+
+
+class _Place:
+    """The right of one thread to compute, given back once."""
+
+    def __init__(self, places: Semaphore) -> None:
+        places.acquire()
+        self._places: Semaphore | None = places
+
+    def leave(self) -> None:
+        if self._places is not None:
+            self._places.release()
+            self._places = None
+
+
+def computed() -> None:
+    """The calling item has little left but to wait for a disk or a network: the next one may begin."""
+    place: _Place | None = getattr(_thread, "place", None)
+    if place is not None:
+        place.leave()
 
 
 def usable_cpus() -> int:

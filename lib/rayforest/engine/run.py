@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from rayforest.engine.attempt import Attempt, StoppedError
 from rayforest.engine.commit import Version
-from rayforest.engine.executors import Executor, OverdueError, WorkerLostError, cancelled
+from rayforest.engine.executors import Executor, OverdueError, WorkerLostError, cancelled, computed
 from rayforest.engine.plan import Plan
 from rayforest.engine.progress import Progress
 from rayforest.engine.record import Record, read_record, read_records, schema_path, step_folder
@@ -147,6 +147,7 @@ class _ShardRunner:
         )
         try:
             self.task(shard, attempt)
+            computed()
             return attempt.commit()
         except (RayforestError, OSError, StoppedError):
             raise
