@@ -88,7 +88,9 @@ def _group(
 ) -> Iterator[tuple[pa.Table, int]]:
     """Rows `low` .. `high` of a row group, as (table, first row in the group)."""
     at = 0
-    for batch in file.iter_batches(BATCH_ROWS, row_groups=[index], columns=list(columns), use_threads=False):
+    batches = -(-high // BATCH_ROWS)
+    batch_rows = -(-high // batches)  # so that little is decoded beyond `high`
+    for batch in file.iter_batches(batch_rows, row_groups=[index], columns=list(columns), use_threads=False):
         begin, stop = max(0, low - at), min(batch.num_rows, high - at)
         if begin < stop:
             yield pa.Table.from_batches([batch]).slice(begin, stop - begin).select(list(columns)), at + begin

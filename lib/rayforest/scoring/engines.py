@@ -99,7 +99,7 @@ class Kernel:
 
 
 def open_engine(choice: Choice, model: onnx.ModelProto) -> Engine:
-    """The engine that a project asks for; for `auto` the kernel, proven on the first rows that it is given.
+    """The engine that a project asks for; for `auto` the kernel, once it is proven.
 
     Raises:
         ConfigError: the kernel is asked for, and does not read this model.
@@ -117,32 +117,6 @@ class Proof:
     reason: str
     """Goes on after "engine kernel: "."""
     fell_back: bool = False
-
-
-def prove_kernel(
-    model: onnx.ModelProto, sample: pa.Table, *, kernel: Callable[[onnx.ModelProto], Engine] = Kernel
-) -> Proof:
-    """The kernel if it gives onnxruntime's bits on a sample, else onnxruntime.
-
-    Args:
-        model: trees of `rayforest.onnx`.
-        sample: model inputs of the run's own rows, as `Engine.raw_score` takes them.
-        kernel: makes the engine that is to be proven.
-    """
-    reference = OnnxRuntime(model)
-    if not sample.num_rows:
-        return Proof(reference, "the first shard has no row to prove the kernel on")
-    try:
-        candidate = kernel(model)
-        found = candidate.raw_score(sample)
-    except RayforestError as error:
-        reason = f"the kernel cannot be used: {error.what}" + (f" ({error.found})" if error.found else "")
-        return Proof(reference, reason, fell_back=True)
-    except Exception as error:  # whatever a compiler says on a CPU that nobody tried: the rows are scored all the same
-        return Proof(reference, f"the kernel cannot be used: {type(error).__name__}", fell_back=True)
-    if (difference := first_difference(reference.raw_score(sample), found)) is not None:
-        return Proof(reference, f"the kernel gives other scores: {difference}", fell_back=True)
-    return Proof(candidate, f"onnxruntime's bits on the first {sample.num_rows:,} rows")
 
 
 def first_difference(expected: Array, found: Array) -> str | None:
@@ -164,22 +138,58 @@ def first_difference(expected: Array, found: Array) -> str | None:
 class ProvenKernel:
     """The kernel, proven on the first rows that this process scores: a worker's CPU may be another than the driver's.
 
-    Where it gives other bits, onnxruntime takes its place, and the log says so.
+    Where it gives other bits than onnxruntime, or cannot be used, onnxruntime takes its place.
     """
 
-    name = "kernel"
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._model = model
+    def __init__(self, model: onnx.ModelProto, kernel: Callable[[onnx.ModelProto], Engine] = Kernel) -> None:
+        """Args:
+        model: trees of `rayforest.onnx`.
+        kernel: makes the engine that is to be proven.
+        """
+        self._reference = OnnxRuntime(model)
         self._lock = threading.Lock()
         self._engine: Engine | None = None
+        self._kernel: Engine | None = None
+        self._unusable = ""
+        try:
+            self._kernel = kernel(model)
+        except RayforestError as error:
+            self._unusable = error.what + (f" ({error.found})" if error.found else "")
+
+    @property
+    def name(self) -> str:
+        """Of the engine that is in use; the kernel's before it is proven."""
+        return self._engine.name if self._engine is not None else "kernel"
+
+    def prove(self, sample: pa.Table) -> Proof:
+        """Compare the engines on some rows, and use from now on what the proof names.
+
+        Args:
+            sample: model inputs of the run's own rows, as `raw_score` takes them.
+        """
+        proof = self._compare(sample)
+        if proof.fell_back:
+            _log.warning("scoring with onnxruntime: %s", proof.reason)
+        if sample.num_rows:
+            self._engine = proof.engine
+        return proof
 
     def raw_score(self, inputs: pa.Table) -> Array:
-        """See `Engine`; at least one row."""
+        """See `Engine`."""
         with self._lock:
             if self._engine is None:
-                proof = prove_kernel(self._model, inputs.slice(0, PROOF_ROWS))
-                if proof.fell_back:
-                    _log.warning("this worker scores with onnxruntime: %s", proof.reason)
-                self._engine = proof.engine
-        return self._engine.raw_score(inputs)
+                self.prove(inputs.slice(0, PROOF_ROWS))
+        return (self._engine or self._reference).raw_score(inputs)
+
+    def _compare(self, sample: pa.Table) -> Proof:
+        if self._kernel is None:
+            return Proof(self._reference, f"the kernel cannot be used: {self._unusable}", fell_back=True)
+        if not sample.num_rows:
+            return Proof(self._kernel, "it is proven on the first row that comes")
+        try:
+            found = self._kernel.raw_score(sample)
+        except Exception as error:  # whatever a compiler says on a CPU that nobody tried: the rows are scored anyway
+            return Proof(self._reference, f"the kernel cannot be used: {type(error).__name__}", fell_back=True)
+        if (difference := first_difference(self._reference.raw_score(sample), found)) is not None:
+            return Proof(self._reference, f"the kernel gives other scores: {difference}", fell_back=True)
+        return Proof(self._kernel, f"it gives onnxruntime's bits on the first {sample.num_rows:,} rows")

@@ -21,6 +21,7 @@ Array = npt.NDArray[np.float64]
 
 BUCKETS_A_LOGIT = 64
 _LARGEST_LOGIT = 40
+_LARGEST_BUCKET = _LARGEST_LOGIT * BUCKETS_A_LOGIT
 
 
 @dataclass
@@ -46,15 +47,17 @@ class RunningMetrics:
             self._add(squared_error=float(error @ error), absolute_error=float(np.abs(error).sum()))
             return
         if problem.kind == "binary":
-            shares = np.column_stack([1 - predictions, predictions])
-            right = (predictions > self.threshold) == (labels == 1)
+            positive = labels == 1
+            right = (predictions > self.threshold) == positive
+            own = np.where(positive, predictions, 1 - predictions)
+            self._count(1, predictions, positive)
         else:
-            shares = predictions
             right = predictions.argmax(axis=1) == labels
-        own = np.clip(shares[np.arange(len(labels)), labels.astype(np.int64)], np.finfo(np.float64).eps, 1.0)
+            own = predictions[np.arange(len(labels)), labels.astype(np.int64)]
+            for label in range(len(problem.labels)):
+                self._count(label, predictions[:, label], labels == label)
+        own = np.clip(own, np.finfo(np.float64).eps, 1.0)
         self._add(right=float(right.sum()), log_loss=float(-np.log(own).sum()))
-        for label in (1,) if problem.kind == "binary" else range(len(problem.labels)):
-            self._count(label, shares[:, label], labels == label)
 
     def merge(self, other: RunningMetrics) -> None:
         """Add another shard's sums."""
@@ -107,12 +110,14 @@ class RunningMetrics:
     def _count(self, label: int, share: Array, within: npt.NDArray[np.bool_]) -> None:
         clipped = np.clip(share, 1e-300, 1 - 2**-53)
         logit = np.clip(np.log(clipped) - np.log1p(-clipped), -_LARGEST_LOGIT, _LARGEST_LOGIT)
-        buckets = np.floor(logit * BUCKETS_A_LOGIT).astype(np.int64)
+        places = np.floor(logit * BUCKETS_A_LOGIT).astype(np.int64) + _LARGEST_BUCKET
+        counts = np.bincount(places * 2 + within, minlength=2 * (2 * _LARGEST_BUCKET + 1)).reshape(-1, 2)
         curve = self.curves.setdefault(label, {})
-        for side, mask in enumerate((~within, within)):
-            values, counts = np.unique(buckets[mask], return_counts=True)
-            for bucket, count in zip(values.tolist(), counts.tolist(), strict=True):
-                curve.setdefault(bucket, [0, 0])[side] += count
+        for place in np.flatnonzero(counts.any(axis=1)).tolist():
+            without, inside = counts[place].tolist()
+            both = curve.setdefault(place - _LARGEST_BUCKET, [0, 0])
+            both[0] += without
+            both[1] += inside
 
 
 def _area(curve: dict[int, list[int]]) -> float | None:

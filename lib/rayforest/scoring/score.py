@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass, replace
-from logging import getLogger
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -29,13 +29,11 @@ from rayforest.engine.shards import Shard, Slice
 from rayforest.errors import ConfigError, InputError, did_you_mean
 from rayforest.project import Project
 from rayforest.report import Reporter, Silent, StageResult
-from rayforest.scoring.bundle import Bundle, load_bundle
-from rayforest.scoring.engines import PROOF_ROWS, Choice, prove_kernel
+from rayforest.scoring.bundle import load_bundle
+from rayforest.scoring.engines import PROOF_ROWS, Choice, ProvenKernel
 from rayforest.scoring.outputs import Outputs
 from rayforest.scoring.running_metrics import RunningMetrics
 from rayforest.scoring.scorer import Scorer, scorer_of
-
-_log = getLogger("rayforest.scoring")
 
 FORMAT_VERSION = 2
 """Of scored files. A change here changes every plan key."""
@@ -167,7 +165,7 @@ def score(
         task = ScoreTask(
             bundle.location, bundle.digest, project.score.engine, source, contract, passed_on, outputs, schema
         )
-        engine, why, task = _choose_engine(task, bundle, next(iter(plan), None))
+        engine, why = _choose_engine(task, next(iter(plan), None))
         details = {"engine": engine, "engine_because": why}
         reporter.say(f"score: {plan.rows:,} rows in {plan.shards:,} shards, engine {engine}: {why}")
         budget = 0 if project.data.on_bad_row == "fail" else project.data.error_budget
@@ -205,31 +203,29 @@ def score(
     )
 
 
-def _choose_engine(task: ScoreTask, bundle: Bundle, first: Shard | None) -> tuple[str, str, ScoreTask]:
-    """The engine's name, why it is taken, and the task with what `auto` came to."""
-    if task.engine != "auto":
-        return task.engine, "score.engine asks for it", task
-    scorer = Scorer(bundle)
-    proof = prove_kernel(scorer.trees, _sample(task, scorer, first))
-    if proof.engine.name != "kernel":
-        if proof.fell_back:
-            _log.warning("score uses onnxruntime: %s", proof.reason)
-        task = replace(task, engine="onnxruntime")
-    return proof.engine.name, proof.reason, task
+def _choose_engine(task: ScoreTask, first: Shard | None) -> tuple[str, str]:
+    """The engine's name, and why it is taken. Workers elsewhere prove the kernel again, on their own CPUs."""
+    scorer = scorer_of(task.bundle, task.digest, task.engine)
+    if not isinstance(scorer.engine, ProvenKernel):
+        return scorer.engine.name, "score.engine asks for it"
+    proof = scorer.engine.prove(_sample(task, scorer, first))
+    return proof.engine.name, proof.reason
 
 
 def _sample(task: ScoreTask, scorer: Scorer, first: Shard | None) -> pa.Table:
     """Model inputs of the first rows of the first shard that pass the contract, from one batch of it."""
     model_inputs = scorer.model_inputs(task.contract)
     for piece in first.slices if first is not None else ():
+        by_row = piece.byte_stop == 0
+        few = replace(piece, rows=min(piece.rows, 2 * PROOF_ROWS)) if by_row else piece
         try:
-            batch = next(read(piece, task.source, task.columns()), None)
+            batch = next(read(few, task.source, task.columns()), None)
         except InputError:
             break  # the shard will say so
         if batch is not None:
             inputs, verdicts = model_inputs(batch)
             if not verdicts.failed.all():
-                return inputs.filter(pa.array(~verdicts.failed)).slice(0, PROOF_ROWS)
+                return inputs.take(np.flatnonzero(~verdicts.failed)[:PROOF_ROWS])
     return pa.table({})
 
 
