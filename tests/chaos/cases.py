@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 from violence import (
     Job,
     alive,
@@ -132,6 +133,40 @@ def zombie_driver(executor: str) -> Case:
         assert contents(job.destination) == published
         judged(job, folder)
         return f"{len(job.attempts())} attempts at {SHARDS} shards, {len(stopped)} of them a zombie's"
+
+    return case
+
+
+def interrupted(executor: str) -> Case:
+    def case(folder: Path, rng: random.Random) -> str:
+        """Ctrl-C: exit code 130, soon; the next run goes on."""
+        job = Job(folder / "job", {"executor": executor, "pause": 0.1})
+        driver = job.start()
+        wait_until(lambda: len(job.attempts()) >= rng.randint(2, 6), "attempts", driver)
+        driver.send_signal(signal.SIGINT)
+        assert "run the same command again" in ended(driver, code=130)["error"]["next"]
+        kept = job.finished_shards()
+        assert kept < SHARDS
+        assert job.finish(executor="in-process", pause=0)["resumed"] == kept
+        judged(job, folder)
+        return f"{kept} of {SHARDS} shards were finished"
+
+    return case
+
+
+def killed_ray(process: str) -> Case:
+    def case(folder: Path, rng: random.Random) -> str:
+        """Ray's own processes are killed under the driver: exit code 3, and the next run goes on."""
+        job = Job(folder / "job", {"executor": "ray", "pause": 0.1})
+        driver = job.start()
+        wait_until(lambda: len(job.attempts()) >= rng.randint(2, 6), "attempts", driver)
+        (victim,) = (p for p in psutil.Process(driver.pid).children(recursive=True) if p.name() == process)
+        victim.kill()
+        assert "has ended" in ended(driver, code=3)["error"]["what"]
+        kept = job.finished_shards()
+        job.finish(executor="in-process", pause=0)
+        judged(job, folder)
+        return f"{kept} of {SHARDS} shards were finished"
 
     return case
 
@@ -273,6 +308,10 @@ CASES: dict[str, Case] = {
     "driver killed, Ray": killed_driver("ray"),
     "workers killed, Ray": killed_workers,
     "node killed, Ray": killed_node,
+    "raylet killed, Ray": killed_ray("raylet"),
+    "control service killed, Ray": killed_ray("gcs_server"),
+    "Ctrl-C, in-process": interrupted("in-process"),
+    "Ctrl-C, Ray": interrupted("ray"),
     "worker stopped, overdue, continued, Ray": stopped_worker,
     "zombie, in-process": zombie_driver("in-process"),
     "zombie, Ray": zombie_driver("ray"),

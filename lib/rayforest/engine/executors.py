@@ -21,11 +21,12 @@ from logging import WARNING, getLogger
 from threading import Event, Semaphore
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from rayforest.engine.ray_head import present_token, start_head
-from rayforest.errors import ConfigError
+from rayforest.engine.ray_head import RayHead, present_token, start_head
+from rayforest.errors import ConfigError, UnfinishedError
 
 _log = getLogger("rayforest.engine")
 _POLL_S = 1.0
+_LONG_WAIT_S = 60.0
 _thread = threading.local()
 
 T = TypeVar("T")
@@ -207,15 +208,16 @@ class RayExecutor:
             quiet: do not forward what workers print.
         """
         self._limit = workers
+        self._head: RayHead | None = None
         self._stack = ExitStack()
         if "ray" in sys.modules and sys.modules["ray"].is_initialized():
             return
         with ExitStack() as stack:
             token = None
             if address is None:
-                head = start_head(cpus=workers)
-                stack.callback(head.stop)
-                address, token = head.address, head.token
+                self._head = start_head(cpus=workers)
+                stack.callback(self._head.stop)
+                address, token = self._head.address, self._head.token
             stack.enter_context(present_token(token))
             stack.callback(_ray().shutdown)
             _ray().init(address=address, log_to_driver=not quiet, logging_level=WARNING)
@@ -237,7 +239,10 @@ class RayExecutor:
         state: Callable[[], Any] | None = None,
     ) -> Iterator[Outcome[T, R]]:
         calls: _RayTasks | _RayActors
-        calls = _RayTasks(fn, timeout_s) if state is None else _RayActors(fn, state, self._limit)
+        if state is None:
+            calls = _RayTasks(fn, timeout_s, self._see_that_ray_lives)
+        else:
+            calls = _RayActors(fn, state, self._limit, self._see_that_ray_lives)
         size = _Refreshed(lambda: window or 2 * self.workers)
         try:
             yield from _pump(items, calls.start, calls.finished, room=size, ordered=ordered)
@@ -246,6 +251,14 @@ class RayExecutor:
 
     def close(self) -> None:
         self._stack.close()
+
+    def _see_that_ray_lives(self) -> None:
+        """Where this executor started Ray; where it did not, Ray itself ends the process after a minute."""
+        if self._head is not None and self._head.has_ended():
+            raise UnfinishedError(
+                "The Ray that this run had started has ended: it was killed, or the machine is out of memory",
+                next_step="run the same command again: finished shards are kept",
+            )
 
 
 def cancelled() -> bool:
@@ -344,11 +357,12 @@ class _RayTasks:
     from there and not from when it was queued.
     """
 
-    def __init__(self, fn: Callable[..., Any], timeout_s: float | None) -> None:
-        self._ray, self._timeout_s = _ray(), timeout_s
+    def __init__(self, fn: Callable[..., Any], timeout_s: float | None, see_that_ray_lives: Callable[[], None]) -> None:
+        self._ray, self._timeout_s, self._see_that_ray_lives = _ray(), timeout_s, see_that_ray_lives
         self._task = self._ray.remote(_run_task).options(num_cpus=1, max_retries=0, num_returns="streaming")
         self._function = self._ray.put(self._ray.cloudpickle.dumps(fn))
         self._begun: dict[Any, float | None] = {}
+        self._idle_since = time.monotonic()
         self._done: dict[Any, tuple[Any, BaseException | None]] = {}
 
     def start(self, item: Any) -> Any:
@@ -358,8 +372,10 @@ class _RayTasks:
 
     def finished(self, flight: Sequence[Any]) -> Iterator[tuple[Any, Any, BaseException | None]]:
         if self._begun and not any(handle in self._done for handle in flight):
-            timeout = None if self._timeout_s is None else _POLL_S
-            ready, _ = self._ray.wait(list(self._begun), num_returns=1, timeout=timeout, fetch_local=False)
+            ready, _ = self._ray.wait(list(self._begun), num_returns=1, timeout=_POLL_S, fetch_local=False)
+            if not ready:
+                self._see_that_ray_lives()
+                self._report_waiting()
             for handle in ready:
                 self._advance(handle)
             self._give_up_overdue()
@@ -371,6 +387,18 @@ class _RayTasks:
         for handle in self._begun:
             self._ray.cancel(handle, force=True)
         self._begun.clear()
+
+    def _report_waiting(self) -> None:
+        """Say why nothing happens, where no task has begun for long."""
+        if any(self._begun.values()):
+            self._idle_since = time.monotonic()
+        elif time.monotonic() - self._idle_since > _LONG_WAIT_S:
+            self._idle_since = time.monotonic()
+            _log.warning(
+                "no Ray worker has begun for %g s: the cluster has no free CPU, or its nodes do not have the token of "
+                "this process (see RAY_AUTH_MODE)",
+                _LONG_WAIT_S,
+            )
 
     def _advance(self, handle: Any) -> None:
         """Take the next thing that a ready task has said: that it has begun, its value, or its error."""
@@ -401,8 +429,14 @@ class _RayTasks:
 class _RayActors:
     """One Ray actor a node, which holds the state and runs as many items at once as the node has CPUs."""
 
-    def __init__(self, fn: Callable[..., Any], state: Callable[[], Any], limit: int | None) -> None:
-        self._ray, self._limit = _ray(), limit
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        state: Callable[[], Any],
+        limit: int | None,
+        see_that_ray_lives: Callable[[], None],
+    ) -> None:
+        self._ray, self._limit, self._see_that_ray_lives = _ray(), limit, see_that_ray_lives
         self._pickled = self._ray.put(self._ray.cloudpickle.dumps((fn, state)))
         self._load: dict[Any, int] = {}
         self._rooms: dict[Any, int] = {}
@@ -418,7 +452,9 @@ class _RayActors:
         return handle
 
     def finished(self, flight: Sequence[Any]) -> Iterator[tuple[Any, Any, BaseException | None]]:
-        ready, _ = self._ray.wait(list(flight), num_returns=1, fetch_local=False)
+        ready, _ = self._ray.wait(list(flight), num_returns=1, timeout=_POLL_S, fetch_local=False)
+        if not ready:
+            self._see_that_ray_lives()
         for handle in ready:
             actor = self._actor_of.pop(handle)
             if actor in self._load:
