@@ -1,4 +1,8 @@
-"""S3, Google Cloud Storage and Azure through obstore, which has the conditional PUT that pyarrow lacks."""
+"""S3, Google Cloud Storage and Azure through obstore, which has the conditional PUT that pyarrow lacks.
+
+The same code serves all three. The contract test runs it against a server that speaks S3; Google's and Azure's
+services were not tried.
+"""
 
 from __future__ import annotations
 

@@ -116,11 +116,12 @@ def read_manifest(destination: Store | str | Path, *, next_step: str = "check th
     return manifest
 
 
-def clean(version: Version, grace_s: float = 3600.0) -> int:
+def clean(version: Version, grace_s: float = 0.0) -> int:
     """Delete what no record of a published version names: files of attempts that were killed, overdue or too late.
 
     Safe at any time after publishing, because every shard has its record by then, so no file can come to be named
-    any more. The grace period is a courtesy to attempts that are still writing.
+    any more. An attempt that is still writing fails, is tried again, and finds the record; a grace period spares it
+    that, and leaves the files of attempts that were killed a moment ago to the next clean.
 
     Args:
         version: a published one; nothing is done for another.

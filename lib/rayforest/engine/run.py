@@ -348,7 +348,7 @@ def _describe(error: BaseException) -> str:
     if isinstance(error, RayforestError):  # on one line, inside another error's text
         details = [f"{k} {v}" for k, v in (("expected", error.expected), ("found", error.found)) if v]
         return error.what + (f" ({', '.join(details)})" if details else "")
-    if isinstance(error, (OSError, ShardError, OverdueError, WorkerLostError)):
+    if isinstance(error, (OSError, ImportError, ShardError, OverdueError, WorkerLostError)):
         return f"{error}" if isinstance(error, ShardError) else f"{type(error).__name__}: {error}"
     place = traceback.extract_tb(error.__traceback__)
     where = f" at {place[-1].filename.rsplit('/', 1)[-1]}:{place[-1].lineno}" if place else ""

@@ -328,7 +328,7 @@ def prove_create_if_absent(store: Store) -> None:
     Raises:
         ConfigError: the store overwrites, or cannot be written.
     """
-    path = f"probes/{secrets.token_hex(8)}"
+    path = f"claims/probe-{secrets.token_hex(8)}"  # where the first claim will be, too
     try:
         first = settle(store, path, b"first")
         second = settle(store, path, b"second")
