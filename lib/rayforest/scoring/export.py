@@ -21,8 +21,9 @@ from rayforest.engine.commit import Destination, plan_key
 from rayforest.engine.publish import publish
 from rayforest.engine.store import open_store
 from rayforest.errors import ConfigError, InputError
+from rayforest.forest import Forest
 from rayforest.onnx.feature_graph import full_model, inexpressible
-from rayforest.onnx.parity import check_parity
+from rayforest.onnx.parity import RawScorer, check_parity
 from rayforest.onnx.tree_ensemble import from_lightgbm
 from rayforest.project import Project
 from rayforest.report import Reporter, Silent, StageResult
@@ -69,8 +70,8 @@ def export(project: Project, *, replace: bool = False, reporter: Reporter | None
         refuse_inexpressible(data.recipe, project.export.graph)
         trees = from_lightgbm(booster)
         rows = held_out_rows(data, project.export.parity_rows)
-        evidence = check_parity(booster, trees, rows)
-        reporter.say(f"export: LightGBM and onnxruntime give the same bits on {evidence.rows:,} rows")
+        evidence = check_parity(booster, trees, rows, also=_kernel(trees))
+        reporter.say(f"export: {', '.join(evidence.engines)} give the same bits on {evidence.rows:,} rows")
         files = _files(data, trees, project.export.graph)
         files |= {
             "booster.txt": tuned.extra("booster.txt"),
@@ -119,6 +120,15 @@ def refuse_inexpressible(recipe: Recipe, graph: str) -> None:
             found="; ".join(f"{name}: {', '.join(found)}" for name, found in reasons.items()),
             next_step='change the features, or set export.graph = "trees": features stay outside the graph',
         )
+
+
+def _kernel(trees: onnx.ModelProto) -> dict[str, RawScorer]:
+    """The tree kernel as a further engine to compare, where it reads this model."""
+    try:
+        forest = Forest.from_onnx(trees)
+    except ConfigError:  # linear trees: score then takes onnxruntime
+        return {}
+    return {"kernel": lambda rows: forest.raw_score(rows).astype(np.float64, copy=False)}
 
 
 def held_out_rows(data: PreparedData, limit: int) -> Matrix:
