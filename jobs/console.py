@@ -34,12 +34,13 @@ class ConsoleReporter:
         if not self.as_json and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+            from rich.table import Column
 
             self._bars = Progress(
                 TextColumn("{task.description:<10}"),
-                BarColumn(),
+                BarColumn(bar_width=24),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[detail]}"),
+                TextColumn("{task.fields[detail]}", table_column=Column(no_wrap=True)),
                 console=Console(stderr=True),
             )
             self._bars.start()
@@ -65,7 +66,7 @@ class ConsoleReporter:
         if self._bars is not None:
             if step not in self._tasks:
                 self._tasks[step] = self._bars.add_task(step, total=progress.shards, detail="")
-            self._bars.update(self._tasks[step], completed=progress.done, total=progress.shards, detail=str(progress))
+            self._bars.update(self._tasks[step], completed=progress.done, total=progress.shards, detail=str(progress).partition(" shards, ")[2])
             return
         now = time.monotonic()
         if now - self._last.get(step, 0) < SECONDS_BETWEEN_LINES and progress.left:
