@@ -66,7 +66,8 @@ class ConsoleReporter:
         if self._bars is not None:
             if step not in self._tasks:
                 self._tasks[step] = self._bars.add_task(step, total=progress.shards, detail="")
-            self._bars.update(self._tasks[step], completed=progress.done, total=progress.shards, detail=str(progress).partition(" shards, ")[2])
+            detail = str(progress).partition(" shards, ")[2]  # the bar counts shards itself
+            self._bars.update(self._tasks[step], completed=progress.done, total=progress.shards, detail=detail)
             return
         now = time.monotonic()
         if now - self._last.get(step, 0) < SECONDS_BETWEEN_LINES and progress.left:
