@@ -174,7 +174,8 @@ class InProcess:
             return pool.submit(run, item, overdue.count)
 
         def finished(flight: Sequence[Future[R]]) -> Iterator[tuple[Future[R], R | None, BaseException | None]]:
-            done, _ = wait_for_futures(flight, timeout=timeout_s and _POLL_S, return_when=FIRST_COMPLETED)
+            # Never for ever: a signal that comes just before the wait is seen when the wait ends.
+            done, _ = wait_for_futures(flight, timeout=_POLL_S, return_when=FIRST_COMPLETED)
             overdue.report()
             for future in done:
                 error = future.exception()
