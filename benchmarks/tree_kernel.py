@@ -116,7 +116,16 @@ def main() -> int:
 
 def versions() -> dict[str, str]:
     found = {}
-    for name in ("numba", "llvmlite", "onnxruntime", "lightgbm", "lleaves", "treelite", "daal4py", "onnxmltools"):
+    for name in (
+        "numba",
+        "llvmlite",
+        "onnxruntime",
+        "lightgbm",
+        "lleaves",
+        "treelite",
+        "scikit-learn-intelex",
+        "onnxmltools",
+    ):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
