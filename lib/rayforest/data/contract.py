@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -162,38 +162,100 @@ class Verdicts:
         )
 
 
-def check_rows(contract: Contract, table: pa.Table) -> tuple[pl.DataFrame, Verdicts]:
-    """Type the columns of a raw table and judge its rows.
+class RowChecks:
+    """Types the columns of raw tables and judges their rows. Safe to share between threads.
 
-    Args:
-        contract: columns that `table` must hold; other columns of it are left out.
-        table: n raw rows, as `read` gives them.
-
-    Returns:
-        A frame of n rows with one column of `Kind.polars` dtype per contract column, null where a value is missing or
-        wrong, and the verdicts on the rows.
+    The expressions of a stored schema are made once.
     """
-    verdicts = Verdicts(table.num_rows)
-    raw = frame_of(table.select([c.name for c in contract.columns]))
-    typed = raw.select([_typed(raw[c.name].dtype, c) for c in contract.columns])
-    missing = raw.select([is_missing(raw[c.name].dtype, c).alias(c.name) for c in contract.columns])
-    for column in contract.columns:
-        name, value = column.name, typed[column.name]
-        verdicts.fail(value.is_null() & ~missing[name], f"{name} is not a {column.kind}")
-        if column.required:
-            verdicts.fail(missing[name], f"{name} is missing")
-        if column.minimum is not None:
-            verdicts.fail(value < column.bound(column.minimum), f"{name} is below {column.minimum}")
-        if column.maximum is not None:
-            verdicts.fail(value > column.bound(column.maximum), f"{name} is above {column.maximum}")
-        if column.values is not None:
-            allowed = pl.Series([_as_kind(column.kind, v) for v in column.values], dtype=column.kind.polars)
-            verdicts.fail(~value.is_in(allowed.implode()), f"{name} is not one of the allowed values")
-    kinds = contract.kinds
-    for name, sql in contract.rules:
-        holds = typed.select(parse(sql, kinds, where=f"data.rules.{name}").to_polars().alias("rule")).to_series()
-        verdicts.fail(~holds, f"rule {name} is false")
-    return typed, verdicts
+
+    def __init__(self, contract: Contract) -> None:
+        self._contract = contract
+        self._compiled: dict[tuple[pl.DataType, ...], _Checks] = {}
+
+    def __call__(self, table: pa.Table) -> tuple[pl.DataFrame, Verdicts]:
+        """A frame with one column of `Kind.polars` dtype per contract column, and the verdicts on the rows.
+
+        A value that is missing or wrong is null.
+
+        Args:
+            table: raw rows, as `read` gives them, with the contract's columns; others are left out.
+        """
+        names = [c.name for c in self._contract.columns]
+        raw = frame_of(table.select(names))
+        if not names:
+            raw = pl.DataFrame({_ROWS: np.zeros(table.num_rows, np.int8)})
+        stored = tuple(raw.dtypes)
+        if stored not in self._compiled:
+            self._compiled[stored] = _Checks.of(self._contract, raw.schema)
+        checks, verdicts = self._compiled[stored], Verdicts(table.num_rows)
+        frame = raw.with_columns(checks.values)
+        if checks.reasons:
+            masks = frame.with_columns(checks.masks).select([f"{_MASK} {i}" for i in range(len(checks.masks))])
+            failing = masks.select(pl.all().any()).row(0)
+            for mask, fails, reason in zip(masks.iter_columns(), failing, checks.reasons, strict=True):
+                if fails:
+                    verdicts.fail(mask, reason)
+        return frame.select(names), verdicts
+
+
+def check_rows(contract: Contract, table: pa.Table) -> tuple[pl.DataFrame, Verdicts]:
+    """One table through `RowChecks`."""
+    return RowChecks(contract)(table)
+
+
+_ROWS, _MISSING, _MASK = "\0rows", "\0missing", "\0mask"  # names that no file has
+
+
+@dataclass(frozen=True)
+class _Checks:
+    """A contract as expressions over the columns of one stored schema."""
+
+    values: list[pl.Expr]
+    """Each column typed, and which of its values are missing where a check asks for that."""
+    masks: list[pl.Expr]
+    """Over those: true where a row fails."""
+    reasons: list[str]
+
+    @classmethod
+    def of(cls, contract: Contract, stored: Mapping[str, pl.DataType]) -> _Checks:
+        values: list[pl.Expr] = []
+        masks: list[pl.Expr] = []
+        reasons: list[str] = []
+
+        def fails(mask: pl.Expr, reason: str) -> None:
+            masks.append(mask.fill_null(value=False).alias(f"{_MASK} {len(masks)}"))
+            reasons.append(reason)
+
+        for place, column in enumerate(contract.columns):
+            name, value, missing = column.name, pl.col(column.name), pl.col(f"{_MISSING} {place}")
+            always_read = _always_read(stored[name], column.kind)
+            values.append(_typed(stored[name], column))
+            if column.required or not always_read:
+                values.append(is_missing(stored[name], column).alias(f"{_MISSING} {place}"))
+            if not always_read:
+                fails(value.is_null() & ~missing, f"{name} is not a {column.kind}")
+            if column.required:
+                fails(missing, f"{name} is missing")
+            if column.minimum is not None:
+                fails(value < pl.lit(column.bound(column.minimum)), f"{name} is below {column.minimum}")
+            if column.maximum is not None:
+                fails(value > pl.lit(column.bound(column.maximum)), f"{name} is above {column.maximum}")
+            if column.values is not None:
+                allowed = pl.Series([_as_kind(column.kind, v) for v in column.values], dtype=column.kind.polars)
+                fails(~value.is_in(allowed.implode()), f"{name} is not one of the allowed values")
+        for name, sql in contract.rules:
+            rule = parse(sql, contract.kinds, where=f"data.rules.{name}")
+            fails(~rule.to_polars(), f"rule {name} is false")
+        return cls(values, masks, reasons)
+
+
+def _always_read(stored: pl.DataType, kind: Kind) -> bool:
+    """Whether every stored value that is not missing can be read as the kind."""
+    if kind is Kind.NUMBER:
+        return stored.is_numeric() or stored == pl.Boolean
+    if kind is Kind.BOOLEAN:
+        return stored == pl.Boolean
+    return kind is Kind.STRING and stored == pl.String
 
 
 def is_missing(stored: pl.DataType, column: ColumnContract) -> pl.Expr:

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from rayforest.data.contract import Verdicts, check_rows
+from rayforest.data.contract import RowChecks, Verdicts
 from rayforest.data.inputs import claim_inputs, data_source
 from rayforest.data.keys import canonical_keys
 from rayforest.data.profile import ColumnProfile, Profile
@@ -70,11 +70,11 @@ class PrepareTask:
         """Prepare one shard."""
         profile, before = Profile(), 0
         repeated = duplicates_of(self.version, self.buckets, shard.index) if self.buckets else None
-        names = [c.name for c in self.recipe.contract.columns]
+        names, check_rows = [c.name for c in self.recipe.contract.columns], RowChecks(self.recipe.contract)
         for piece in shard.slices:
             for batch in read(piece, self.source, names):
                 attempt.count_in(len(batch.rows) + len(batch.broken))
-                typed, verdicts = check_rows(self.recipe.contract, batch.table)
+                typed, verdicts = check_rows(batch.table)
                 if repeated is not None:
                     places = batch.rows - piece.first_row + before
                     verdicts.fail(np.isin(places, repeated), "the key is repeated")

@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayforest.data.contract import ColumnContract, Contract, Verdicts, check_rows
+from rayforest.data.contract import ColumnContract, Contract, RowChecks, Verdicts
 from rayforest.data.kinds import Kind
 from rayforest.data.raw import RawBatch
 from rayforest.data.recipe import Recipe
@@ -41,7 +41,7 @@ class ModelInputs:
         Numbers are as stored or float64, categories their int32 codes; missing is null or NaN, an unseen category null.
         """
         ways = self._ways_of(batch.table.schema.remove_metadata())
-        typed, verdicts = check_rows(ways.contract, batch.table)
+        typed, verdicts = ways.check_rows(batch.table)
         computed = _computed(ways.computed, typed, batch.table.num_rows)
         columns: dict[str, pa.ChunkedArray | pa.Array] = {}
         for name, _ in self._recipe.features:
@@ -73,7 +73,7 @@ class _Ways:
     """Feature -> the column that it is."""
     computed: list[pl.Expr]
     """The other features."""
-    contract: Contract
+    check_rows: RowChecks
     """What is left to check, with every column that a computed feature needs."""
 
 
@@ -90,7 +90,7 @@ def _find_ways(recipe: Recipe, contract: Contract, schema: pa.Schema) -> _Ways:
     for name, sql in contract.rules:
         needed.update(parse(sql, contract.kinds, where=f"data.rules.{name}").columns)
     left = tuple(c for c in contract.columns if c.name in needed or not _always_passes(c, schema))
-    return _Ways(as_stored, recipe.feature_values(others), replace(contract, columns=left))
+    return _Ways(as_stored, recipe.feature_values(others), RowChecks(replace(contract, columns=left)))
 
 
 def _is_as_stored(column: ColumnContract, schema: pa.Schema, *, category: bool) -> bool:

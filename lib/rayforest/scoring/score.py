@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from rayforest.data.contract import Contract, Verdicts, check_rows
+from rayforest.data.contract import Contract, RowChecks, Verdicts
 from rayforest.data.inputs import claim_inputs, score_source
 from rayforest.data.kinds import Kind
 from rayforest.data.prepare import stored_column
@@ -31,6 +32,7 @@ from rayforest.project import Project
 from rayforest.report import Reporter, Silent, StageResult
 from rayforest.scoring.bundle import load_bundle
 from rayforest.scoring.engines import PROOF_ROWS, Choice, ProvenKernel
+from rayforest.scoring.inputs import ModelInputs
 from rayforest.scoring.outputs import Outputs
 from rayforest.scoring.running_metrics import RunningMetrics
 from rayforest.scoring.scorer import Scorer, scorer_of
@@ -53,17 +55,24 @@ class ScoreTask:
     outputs: Outputs
     schema: pa.Schema
 
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return scorer_of(self.bundle, self.digest, self.engine)
+
+    @cached_property
+    def model_inputs(self) -> ModelInputs:
+        """What makes model inputs of raw rows."""
+        return ModelInputs(self._scorer.bundle.recipe, self._scorer.bundle.categories, self.contract)
+
     def __call__(self, shard: Shard, attempt: Attempt) -> None:
         """Score one shard."""
-        scorer = scorer_of(self.bundle, self.digest, self.engine)
-        problem, recipe = scorer.bundle.problem, scorer.bundle.recipe
-        model_inputs = scorer.model_inputs(self.contract)
+        problem = self._scorer.bundle.problem
         metrics = RunningMetrics(threshold=self.outputs.threshold)
         for piece in shard.slices:
-            truth = self._target_columns(recipe, piece)
-            for batch in read(piece, self.source, self.columns(truth)):
+            truth = self._truth if self._truth and self._truth.is_in(piece, self.source) else None
+            for batch in read(piece, self.source, self.columns(truth.columns if truth else ())):
                 attempt.count_in(len(batch.rows) + len(batch.broken))
-                inputs, verdicts = model_inputs(batch)
+                inputs, verdicts = self.model_inputs(batch)
                 passed_on = [_as_it_came(batch, self.schema.field(n), verdicts) for n in self.passed_on]
                 keep: pa.Array | None = None
                 if verdicts.failed.any() or batch.broken:
@@ -72,11 +81,11 @@ class ScoreTask:
                     inputs, passed_on = inputs.filter(keep), [column.filter(keep) for column in passed_on]
                 if not inputs.num_rows:
                     continue
-                raw_score, prediction = scorer.score(inputs)
+                raw_score, prediction = self._scorer.score(inputs)
                 scored = [*passed_on, *self.outputs.columns(raw_score, prediction)]
                 attempt.write(pa.Table.from_arrays(scored, schema=self.schema))
                 if truth:
-                    targets = _targets(recipe, batch.table if keep is None else batch.table.filter(keep))
+                    targets = truth.targets(batch.table if keep is None else batch.table.filter(keep))
                     metrics.update(problem, prediction, problem.encode(targets))
         if metrics.rows:
             attempt.sidecar(metrics.to_json())
@@ -85,12 +94,63 @@ class ScoreTask:
         """The raw columns to read, sorted."""
         return sorted({*self.contract.kinds, *self.passed_on, *truth})
 
-    def _target_columns(self, recipe: Recipe, piece: Slice) -> tuple[str, ...]:
-        """Columns of the target, where this file has them: yesterday's rows have a label, tonight's have none."""
-        expression = recipe.target_expression
-        if expression is None or not column_names(piece, self.source).issuperset(expression.columns):
-            return ()
-        return tuple(expression.columns)
+    def prove(self, first: Shard | None) -> tuple[str, str]:
+        """The name of the engine, and why it is taken. Workers elsewhere prove the kernel again, on their own CPUs."""
+        engine = self._scorer.engine
+        if not isinstance(engine, ProvenKernel):
+            return engine.name, "score.engine asks for it"
+        proof = engine.prove(self._sample(first))
+        return proof.engine.name, proof.reason
+
+    def _sample(self, first: Shard | None) -> pa.Table:
+        """Model inputs of the first rows of the first shard that pass the contract, from one batch of it."""
+        for piece in first.slices if first is not None else ():
+            by_row = piece.byte_stop == 0
+            few = replace(piece, rows=min(piece.rows, 2 * PROOF_ROWS)) if by_row else piece
+            try:
+                batch = next(read(few, self.source, self.columns()), None)
+            except InputError:
+                break  # the shard will say so
+            if batch is not None:
+                inputs, verdicts = self.model_inputs(batch)
+                if not verdicts.failed.all():
+                    return inputs.take(np.flatnonzero(~verdicts.failed)[:PROOF_ROWS])
+        return pa.table({})
+
+    @cached_property
+    def _truth(self) -> Truth | None:
+        return Truth.of(self._scorer.bundle.recipe)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without what a worker makes of it."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The target, for files that have it: yesterday's rows have a label, tonight's have none."""
+
+    columns: tuple[str, ...]
+    value: pl.Expr
+    check_rows: RowChecks
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Truth | None:
+        """None where the recipe has no target."""
+        expression, value = recipe.target_expression, recipe.target_value()
+        if expression is None or value is None:
+            return None
+        columns = recipe.contract.only(expression.columns).columns
+        return cls(tuple(expression.columns), value, RowChecks(Contract(columns)))
+
+    def is_in(self, piece: Slice, source: Source) -> bool:
+        """Whether the file of a slice has the target's columns."""
+        return column_names(piece, source).issuperset(self.columns)
+
+    def targets(self, table: pa.Table) -> pl.Series:
+        """The target of each row, null where it cannot be computed: score does not judge it."""
+        typed, _ = self.check_rows(table)
+        return typed.select(self.value.alias("target")).to_series()
 
 
 def _as_it_came(batch: RawBatch, field: pa.Field, verdicts: Verdicts) -> pa.ChunkedArray | pa.Array:
@@ -103,15 +163,6 @@ def _as_it_came(batch: RawBatch, field: pa.Field, verdicts: Verdicts) -> pa.Chun
         .to_arrow(compat_level=pl.CompatLevel.oldest())
         .cast(field.type)
     )
-
-
-def _targets(recipe: Recipe, table: pa.Table) -> pl.Series:
-    """The target of each row, null where it cannot be computed: score does not judge it."""
-    expression, value = recipe.target_expression, recipe.target_value()
-    assert expression is not None and value is not None  # noqa: S101, PT018  only called where there is a target
-    contract = recipe.contract.only(expression.columns)
-    typed, _ = check_rows(Contract(contract.columns), table)
-    return typed.select(value.alias("target")).to_series()
 
 
 def score(
@@ -165,7 +216,7 @@ def score(
         task = ScoreTask(
             bundle.location, bundle.digest, project.score.engine, source, contract, passed_on, outputs, schema
         )
-        engine, why = _choose_engine(task, next(iter(plan), None))
+        engine, why = task.prove(next(iter(plan), None))
         details = {"engine": engine, "engine_because": why}
         reporter.say(f"score: {plan.rows:,} rows in {plan.shards:,} shards, engine {engine}: {why}")
         budget = 0 if project.data.on_bad_row == "fail" else project.data.error_budget
@@ -201,32 +252,6 @@ def score(
         reasons=manifest.reasons,
         details=details,
     )
-
-
-def _choose_engine(task: ScoreTask, first: Shard | None) -> tuple[str, str]:
-    """The engine's name, and why it is taken. Workers elsewhere prove the kernel again, on their own CPUs."""
-    scorer = scorer_of(task.bundle, task.digest, task.engine)
-    if not isinstance(scorer.engine, ProvenKernel):
-        return scorer.engine.name, "score.engine asks for it"
-    proof = scorer.engine.prove(_sample(task, scorer, first))
-    return proof.engine.name, proof.reason
-
-
-def _sample(task: ScoreTask, scorer: Scorer, first: Shard | None) -> pa.Table:
-    """Model inputs of the first rows of the first shard that pass the contract, from one batch of it."""
-    model_inputs = scorer.model_inputs(task.contract)
-    for piece in first.slices if first is not None else ():
-        by_row = piece.byte_stop == 0
-        few = replace(piece, rows=min(piece.rows, 2 * PROOF_ROWS)) if by_row else piece
-        try:
-            batch = next(read(few, task.source, task.columns()), None)
-        except InputError:
-            break  # the shard will say so
-        if batch is not None:
-            inputs, verdicts = model_inputs(batch)
-            if not verdicts.failed.all():
-                return inputs.take(np.flatnonzero(~verdicts.failed)[:PROOF_ROWS])
-    return pa.table({})
 
 
 def _contract(recipe: Recipe, passed_on: tuple[str, ...], found: dict[str, Kind], file: str) -> Contract:

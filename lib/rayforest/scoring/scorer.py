@@ -1,4 +1,4 @@
-"""A loaded bundle: raw rows in, raw scores and predictions out."""
+"""A loaded bundle: model inputs in, raw scores and predictions out."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import numpy.typing as npt
 import onnx
 import pyarrow as pa
 
-from rayforest.data.contract import Contract
 from rayforest.scoring.bundle import Bundle, load_bundle
 from rayforest.scoring.engines import Choice, Engine, open_engine
-from rayforest.scoring.inputs import ModelInputs
 from rayforest.scoring.link import Link
 
 Array = npt.NDArray[np.float64]
@@ -27,10 +25,6 @@ class Scorer:
         self.trees = onnx.load_from_string(bundle.read(bundle.trees))
         self.engine: Engine = open_engine(engine, self.trees)
         self._link = Link(self.trees)
-
-    def model_inputs(self, contract: Contract) -> ModelInputs:
-        """What makes model inputs of raw rows that a contract judges."""
-        return ModelInputs(self.bundle.recipe, self.bundle.categories, contract)
 
     def score(self, inputs: pa.Table) -> tuple[Array, Array]:
         """Raw scores, float64 [rows, outputs], and predictions as `Booster.predict` gives them, of model inputs."""
