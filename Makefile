@@ -30,7 +30,8 @@ format: $(READY)          ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(READY)           ## every benchmark; results go to benchmarks/results
+bench: $(READY)           ## every benchmark; results go to benchmarks/results. A peer that does not install is left out
+	-$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[bench]"
 	$(BIN)/python -m benchmarks
 
 chaos: $(READY)           ## kill processes for a long time, and write down what held
