@@ -1,8 +1,8 @@
 """Metrics over shards without the rows: small sums that merge.
 
 Log loss, accuracy and errors are sums. The area under the ROC curve comes from counts of the raw score in buckets 1/64
-of a logit wide; two rows in one bucket count as a tie, which moves the area by less than 1e-4 (measured: below 2e-5 on
-the example projects).
+of a logit wide; two rows in one bucket count as a tie, so the area is an
+approximation; tests hold it to the exact one.
 """
 
 from __future__ import annotations
