@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,12 @@ import onnx
 from numpy.typing import NDArray
 
 from rayforest.errors import ConfigError, InputError
-from rayforest.forest.binning import Bins
-from rayforest.forest.columns import Data, blocks, count_rows
-from rayforest.forest.compiling import say_when_compiling
+from rayforest.forest.columns import Data, address_of, blocks, count_rows
+from rayforest.forest.compiling import Kernel, kernel_for
 from rayforest.forest.ensemble import Aggregate, Floats
-from rayforest.forest.kernel import score
+from rayforest.forest.layout import LINE, Plan
 from rayforest.forest.operators import read_ensemble
-from rayforest.forest.pack import Packed, Trees, pack
+from rayforest.forest.pack import Packed, pack
 
 Scores = NDArray[np.floating[Any]]
 
@@ -69,9 +69,7 @@ class Forest:
             float32_input=ensemble.float32_input,
             output_dtype=ensemble.output_dtype,
         )
-        with say_when_compiling():
-            nothing = np.empty((0, forest.n_outputs), dtype=forest.packed.weight.dtype)
-            forest._score(np.empty((0, 5), dtype=np.int64), nothing, np.empty((0, 0), dtype=np.int32))
+        _ = forest._prepared
         return forest
 
     def raw_score(self, data: Data) -> Scores:
@@ -87,12 +85,12 @@ class Forest:
         Raises:
             InputError: another number of columns than the model's, or a column that holds no numbers.
         """
-        out = self._run(data, np.empty((0, 0), dtype=np.int32))
+        out = self._run(data, None)
         if self.aggregate is Aggregate.AVERAGE:
             out /= out.dtype.type(self.n_trees)
         elif self.aggregate is not Aggregate.SUM:
             out[np.isinf(out)] = 0  # no tree adds to this target
-        if self.base_values.any():
+        if self._prepared.has_base:
             out += self.base_values.astype(out.dtype)
         return out.astype(self.output_dtype, copy=False)
 
@@ -108,34 +106,68 @@ class Forest:
         self._run(data, leaves)
         return leaves
 
-    def _run(self, data: Data, leaves: NDArray[np.int32]) -> Scores:
-        """What the trees add up to, [rows, n_outputs]; fills `leaves` if it has rows."""
+    def _run(self, data: Data, leaves: NDArray[np.int32] | None) -> Scores:
+        """What the trees add up to, [rows, n_outputs]; fills `leaves` if there are any."""
+        ready = self._prepared
         out = np.empty((count_rows(data), self.n_outputs), dtype=self.packed.weight.dtype)
-        row = 0
-        for block in blocks(data, self.n_features, self._n_used):
-            end = row + block.rows
-            self._score(block.columns, out[row:end], leaves[row:end])
-            row = end
+        out_at, leaves_at = address_of(out), 0 if leaves is None else address_of(leaves)
+        for block in blocks(data, self.n_features, ready.n_used):
+            ready.kernel(ready.plan_at, block.base, block.columns, block.rows, out_at, leaves_at, ready.scratch.at)
+            out_at += block.rows * out.strides[0]
+            leaves_at += 0 if leaves is None else block.rows * leaves.strides[0]
         return out
 
-    def _score(self, columns: NDArray[np.int64], out: Scores, leaves: NDArray[np.int32]) -> None:
-        initial = {Aggregate.MIN: np.inf, Aggregate.MAX: -np.inf}.get(self.aggregate, 0.0)
-        weight = self.packed.weight
-        score(columns, self.float32_input, *self._at, weight, int(self.aggregate), initial, out, leaves)
-
     @cached_property
-    def _at(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The packed arrays by address."""
-        return _addresses(self.packed.bins), _addresses(self.packed.trees)
+    def _prepared(self) -> _Prepared:
+        return _Prepared.of(self)
 
-    @cached_property
-    def _n_used(self) -> int:
-        return int(self.packed.bins.feature.max(initial=-1)) + 1
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what holds addresses."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
-def _addresses(arrays: Bins | Trees) -> NDArray[np.int64]:
-    """An address for each array, in the order of the fields. It must not outlive the arrays."""
-    return np.array([a.ctypes.data if isinstance(a, np.ndarray) else a for a in arrays])
+class _Scratch(threading.local):
+    """Memory for the kernel, each thread's own, which begins at a cache line."""
+
+    def __init__(self, size: int) -> None:
+        self._memory = np.empty(size + LINE, dtype=np.int8)
+        self.at = -(-address_of(self._memory) // LINE) * LINE
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """What every call needs, and is good in this process only. Its addresses must not outlive the forest."""
+
+    kernel: Kernel
+    plan: NDArray[np.int64]
+    """`Plan`, `Bins` and `Trees`."""
+    plan_at: int
+    scratch: _Scratch
+    n_used: int
+    """Columns that the trees test, and those before them."""
+    has_base: bool
+
+    @classmethod
+    def of(cls, forest: Forest) -> _Prepared:
+        bins, trees, weight = forest.packed.bins, forest.packed.trees, forest.packed.weight
+        plan = Plan.of(
+            to_float32=forest.float32_input,
+            aggregate=int(forest.aggregate),
+            targets=forest.n_outputs,
+            weight=weight.ctypes.data,
+            columns=bins.columns,
+            trees=trees.trees,
+        )
+        numbers = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in (*plan, *bins, *trees)]
+        array = np.array(numbers, dtype=np.int64)
+        return cls(
+            kernel=kernel_for(weight.dtype),
+            plan=array,
+            plan_at=array.ctypes.data,
+            scratch=_Scratch(plan.scratch),
+            n_used=int(bins.feature.max(initial=-1)) + 1,
+            has_base=bool(forest.base_values.any()),
+        )
 
 
 def _load(model: onnx.ModelProto | bytes | str | Path) -> onnx.ModelProto:

@@ -1,18 +1,21 @@
-"""The tree kernel: tiles of rows to bytes, bytes to leaves, leaves to sums. Compiled by Numba, cached on disk.
+"""The tree kernel: tiles of rows to bytes, bytes to leaves, leaves to sums. Imported only to compile it.
 
-Everything here runs without the GIL and on one thread. A row's result depends on that row alone. The arrays of `Bins`
-and `Trees` come as addresses: an integer is passed for nothing, and an array costs a reference count and a test for
-negative indices wherever it is used.
+Everything here runs on one thread and calls nothing: no Python, no allocator, no runtime of Numba. So the compiled code
+needs none of them either (see `compiling`). A row's result depends on that row alone. All memory comes by its address:
+an integer is passed for nothing, and an array costs a test for negative indices wherever it is used.
 """
 
 # ruff: noqa: ARG001, PLR0912  intrinsics have typed signatures; a call in a loop would cost more than a branch
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numba import njit, types
+from numba.np import arrayobj
 from numba.np.unsafe import ndarray
 
 from rayforest.forest.binning import Bins
@@ -28,19 +31,25 @@ from rayforest.forest.lanes import (
     store_places,
     where_any,
 )
-from rayforest.forest.pack import TILE, UNROLLED, Trees
+from rayforest.forest.layout import (
+    ADDRESS,
+    FEW_ROWS,
+    IS_FLOAT32,
+    STRIDE,
+    TILE,
+    VALIDITY,
+    VALIDITY_BIT,
+    Plan,
+)
+from rayforest.forest.pack import UNROLLED, Trees
 
-ADDRESS, STRIDE, IS_FLOAT32, VALIDITY, VALIDITY_BIT = range(5)
-"""Columns of the table that says where features lie: address of the first value; bytes from one value to the next;
-1 for float32, 0 for float64; address of Arrow's bitmap of values that are there, or 0; the first value's bit in it."""
-
-FEW_ROWS = 4
-"""Up to here, a row through all trees at a time is faster than a vector of rows."""
-
-_BIN_FIELDS, _TREE_FIELDS = len(Bins._fields), len(Trees._fields)
-_LINE = 64  # bytes of a cache line, and of the widest vector
+_PLAN_FIELDS, _BIN_FIELDS, _TREE_FIELDS = len(Plan._fields), len(Bins._fields), len(Trees._fields)
+make_array: Any = arrayobj.make_array
+populate_array: Any = arrayobj.populate_array
+_bare: Any = partial(njit, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""Compiles without what Python would need to call it, and without Numba's reference counts."""
 to_fixed_tuple: Any = ndarray.to_fixed_tuple
-_inlined = njit(nogil=True, error_model="numpy", forceinline=True)
+_inlined: Callable[[Callable[..., Any]], Callable[..., Any]] = _bare(forceinline=True)
 
 
 def _reader(kind: Any) -> Any:
@@ -77,12 +86,34 @@ _uint8, _int8, _int32, _int64, _float32, _float64 = map(
 )
 
 
+def _array_maker(kind: Any) -> Any:
+    """What makes an array of this type and of `size` items of the memory at an address."""
+    array = types.Array(kind, 1, "C")
+
+    def make(typing: Any, address: Any, size: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            made = make_array(array)(context, builder)
+            width = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind)))
+            data = builder.inttoptr(arguments[0], context.get_data_type(kind).as_pointer())
+            populate_array(made, data, [arguments[1]], [width], width, None)
+            return made._getvalue()
+
+        return array(types.int64, types.int64), code
+
+    return intrinsic(make)
+
+
+_int8s, _int32s, _int64s, _float64s = map(_array_maker, (types.int8, types.int32, types.int64, types.float64))
+
+
 @_inlined
-def _read_column(columns: Any, feature: int, row: int, rows: int, to_float32: bool, zero: float, x: Any) -> None:
+def _read_column(
+    base: int, columns: int, feature: int, row: int, rows: int, to_float32: int, zero: float, x: Any
+) -> None:
     """Values of one feature as float64, missing ones as NaN."""
-    stride = columns[feature, STRIDE]
-    address = columns[feature, ADDRESS] + row * stride
-    if columns[feature, IS_FLOAT32]:
+    stride = _int64(columns, 5 * feature + STRIDE)
+    address = base + _int64(columns, 5 * feature + ADDRESS) + row * stride
+    if _int64(columns, 5 * feature + IS_FLOAT32):
         if stride == 4:
             for i in range(rows):
                 x[i] = _float32(address, i)
@@ -95,12 +126,12 @@ def _read_column(columns: Any, feature: int, row: int, rows: int, to_float32: bo
     else:
         for i in range(rows):
             x[i] = _strided_float64(address, i, stride)
-    if to_float32 and not columns[feature, IS_FLOAT32]:
+    if to_float32 and not _int64(columns, 5 * feature + IS_FLOAT32):
         for i in range(rows):
             x[i] = np.float32(x[i])
-    validity = columns[feature, VALIDITY]
+    validity = _int64(columns, 5 * feature + VALIDITY)
     if validity != 0:
-        bit = columns[feature, VALIDITY_BIT] + row
+        bit = _int64(columns, 5 * feature + VALIDITY_BIT) + row
         for i in range(rows):
             x[i] = x[i] if (_uint8(validity, (bit + i) >> 3) >> ((bit + i) & 7)) & 1 else np.nan
     if zero >= 0:
@@ -138,8 +169,8 @@ def _find_codes(bins: Any, s: int, rows: int, x: Any, code: Any) -> None:
 
 
 @_inlined
-def _write_bytes(bins: Any, s: int, rows: int, code: Any, tile: Any) -> None:
-    """All byte columns of a source from its codes."""
+def _write_bytes(bins: Any, s: int, rows: int, code: Any, tile: Any, stride: int) -> None:
+    """All byte columns of a source from its codes, `stride` bytes from one column to the next."""
     first, first_set, end = (
         _int32(bins.first_column, s),
         _int32(bins.first_set_column, s),
@@ -152,13 +183,13 @@ def _write_bytes(bins: Any, s: int, rows: int, code: Any, tile: Any) -> None:
             _int8(bins.column_flip, column),
             _int8(bins.column_nan, column),
         )
-        own = tile[column * TILE :]
+        own = tile[column * stride :]
         for i in range(rows):
             byte = np.int8(min(max(code[i] - base, np.int32(-128)), np.int32(127))) ^ flip
             own[i] = nan if code[i] == nan_code else byte
     width, sets = end - first_set, bins.sets + _int64(bins.first_set, s)
     for k in range(width):
-        own = tile[(first_set + k) * TILE :]
+        own = tile[(first_set + k) * stride :]
         for i in range(rows):
             own[i] = _uint8(sets, np.int64(code[i]) * width + k)
 
@@ -197,23 +228,46 @@ def _pass_tests(ones: Any, trees: Any, tree: int, tile: Any, row: int, place: An
 
 
 @_inlined
-def _walk(trees: Any, levels: int, tile: Any, row: int, next_row: int, count: int, at: Any) -> None:
-    """Walk from slots to leaves, a level of all walkers at a time: rows in one tree, or one row in many trees.
+def _child(slot: int, value: Any) -> Any:
+    """Where a walker goes from a slot, given the byte that the slot asks for."""
+    value, byte = np.int32(value), np.int32(np.int8(slot))
+    second = (value & byte) == 0 if (slot >> 8) & 1 else value > byte
+    return (slot >> 32) + second
 
-    Walker i is at slot `at[i]` with the tile's row `row + i * next_row`.
-    """
-    for _ in range(levels):
+
+@_inlined
+def _walk_tile(trees: Any, tree: int, tile: Any, rows: int, at: Any, place: Any) -> None:
+    """Walk from the root to leaves, a level of all rows at a time."""
+    at[:rows] = _int64(trees.first_slot, tree)
+    for _ in range(_int32(trees.levels, tree)):
         moved = False
-        for i in range(count):
+        for i in range(rows):
             slot = _int64(trees.slot, at[i])
-            column = (slot >> 9) & 0x3FFFFF
-            value, byte = np.int32(tile[np.uint64(column * TILE + row + i * next_row)]), np.int32(np.int8(slot))
-            second = (value & byte) == 0 if (slot >> 8) & 1 else value > byte
-            to = (slot >> 32) + second
+            to = _child(slot, tile[np.uint64(((slot >> 9) & 0x3FFFFF) * TILE + i)])
             moved |= to != at[i]
             at[i] = to
         if not moved:
             break
+    for i in range(rows):
+        place[i] = _int32(trees.slot_leaf, at[i])
+
+
+@_inlined
+def _walk_row(trees: Any, row: Any, at: Any, walker: Any) -> None:
+    """Walk one row through all trees, a level at a time; who stands at a leaf leaves the list of walkers."""
+    for i in range(trees.trees):
+        at[i], walker[i] = _int64(trees.first_slot, i), i
+    walking = trees.trees
+    while walking > 0:
+        left = 0
+        for w in range(walking):
+            tree = np.uint64(walker[w])
+            slot = _int64(trees.slot, at[tree])
+            to = _child(slot, row[np.uint64((slot >> 9) & 0x3FFFFF)])
+            walker[left] = tree
+            left += to != at[tree]
+            at[tree] = to
+        walking = left
 
 
 @_inlined
@@ -230,79 +284,79 @@ def _add(aggregate: int, weight: Any, place: Any, rows: int, sums: Any) -> None:
             sums[i] += weight[np.uint32(place[i])]
 
 
-@_inlined
-def _aligned(size: int) -> Any:
-    """Bytes that begin at a cache line."""
-    made = np.empty(size + _LINE, dtype=np.int8)
-    return made[-made.ctypes.data % _LINE :]
+def define(name: str) -> Any:
+    """The kernel for weights and sums of this type, float32 or float64; compiled.
 
+    It aggregates the weights of the leaves that rows reach, tree by tree, and takes seven numbers:
 
-@njit(nogil=True, error_model="numpy", cache=True)
-def score(
-    columns: Any,
-    to_float32: bool,
-    bins_at: Any,
-    trees_at: Any,
-    weight: Any,
-    aggregate: int,
-    initial: float,
-    out: Any,
-    leaf_number: Any,
-) -> None:
-    """Aggregate the weights of the leaves that rows reach, tree by tree.
-
-    Args:
-        columns: int64 [features, 5], see `ADDRESS`.
-        to_float32: values are rounded to float32 first.
-        bins_at: int64, the fields of `Bins`, arrays by their address.
-        trees_at: int64, the fields of `Trees`, arrays by their address.
-        weight: float32 or float64 [weights], see `Trees`.
-        aggregate: a value of `Aggregate`; the average is summed here.
-        initial: the aggregate of no leaf.
-        out: [rows, targets] of the weights' type, overwritten.
-        leaf_number: int32 [rows, trees], overwritten with the number of each leaf; [0, 0] where nobody asks.
+    - plan_at: address of a `Plan` and what follows it;
+    - base, columns: address from which the table of features counts, and address of the table, see `ADDRESS`;
+    - rows;
+    - out_at: address of [rows, targets], overwritten;
+    - leaves_at: address of int32 [rows, trees], overwritten with the number of each leaf; 0 where nobody asks;
+    - scratch: address of the memory that the plan cuts into parts.
     """
-    bins = Bins(*to_fixed_tuple(bins_at, _BIN_FIELDS))
-    trees = Trees(*to_fixed_tuple(trees_at, _TREE_FIELDS))
-    x, code, tile = np.empty(TILE), np.empty(TILE, np.int32), _aligned(bins.columns * TILE)
-    at, place = np.empty(max(TILE, trees.trees), np.int64), np.empty(TILE, np.int32)
-    sums = np.empty((out.shape[1], TILE), out.dtype)
-    for row in range(0, len(out), TILE):
-        rows = min(TILE, len(out) - row)
-        for s in range(bins.sources):
-            _read_column(columns, _int32(bins.feature, s), row, rows, to_float32, _float64(bins.zero_bound, s), x)
-            _find_codes(bins, s, rows, x, code)
-            _write_bytes(bins, s, rows, code, tile)
-        sums[:] = initial
-        if rows <= FEW_ROWS and not len(leaf_number):
-            for i in range(rows):
-                for tree in range(trees.trees):
-                    at[tree] = _int64(trees.first_slot, tree)
-                _walk(trees, trees.most_levels, tile, i, 0, trees.trees, at)
+    real = getattr(types, name)
+    reals = _array_maker(real)
+    compiled: Callable[[Callable[..., None]], Any] = _bare(types.void(*[types.int64] * 7))
+
+    @compiled
+    def score(plan_at: int, base: int, columns: int, rows: int, out_at: int, leaves_at: int, scratch: int) -> None:
+        bins_at = plan_at + 8 * _PLAN_FIELDS
+        trees_at = bins_at + 8 * _BIN_FIELDS
+        plan = Plan(*to_fixed_tuple(_int64s(plan_at, _PLAN_FIELDS), _PLAN_FIELDS))
+        bins = Bins(*to_fixed_tuple(_int64s(bins_at, _BIN_FIELDS), _BIN_FIELDS))
+        trees = Trees(*to_fixed_tuple(_int64s(trees_at, _TREE_FIELDS), _TREE_FIELDS))
+        weight, out = reals(plan.weight, 1 << 48), reals(out_at, rows * plan.targets)
+        leaf_number = _int32s(leaves_at, rows * trees.trees)
+        x, code = _float64s(scratch + plan.value, TILE), _int32s(scratch + plan.code, TILE)
+        tile, place = _int8s(scratch + plan.tile, bins.columns * TILE), _int32s(scratch + plan.place, TILE)
+        at, walker = _int64s(scratch + plan.at, max(TILE, trees.trees)), _int32s(scratch + plan.walker, trees.trees)
+        sums = reals(scratch + plan.sums, plan.targets * TILE)
+        initial = real(np.inf if plan.aggregate == 2 else -np.inf if plan.aggregate == 3 else 0.0)
+        if rows <= FEW_ROWS:
+            out[:] = initial
+            for row in range(rows):
+                for s in range(bins.sources):
+                    feature, zero = _int32(bins.feature, s), _float64(bins.zero_bound, s)
+                    _read_column(base, columns, feature, row, 1, plan.to_float32, zero, x)
+                    _find_codes(bins, s, 1, x, code)
+                    _write_bytes(bins, s, 1, code, tile, 1)
+                _walk_row(trees, tile, at, walker)
                 for tree in range(trees.trees):
                     place[0] = _int32(trees.slot_leaf, at[tree])
                     for k in range(_int32(trees.first_weights, tree), _int32(trees.first_weights, tree + 1)):
                         own = weight[_int64(trees.weights_at, k) :]
-                        _add(aggregate, own, place, 1, sums[_int32(trees.weights_target, k), i:])
-        else:
+                        _add(plan.aggregate, own, place, 1, out[row * plan.targets + _int32(trees.weights_target, k) :])
+                    if leaves_at:
+                        leaf = _int64(trees.first_leaf, tree) + place[0]
+                        leaf_number[row * trees.trees + tree] = _int32(trees.leaf_number, leaf)
+            return
+        for row in range(0, rows, TILE):
+            count = min(TILE, rows - row)
+            for s in range(bins.sources):
+                feature, zero = _int32(bins.feature, s), _float64(bins.zero_bound, s)
+                _read_column(base, columns, feature, row, count, plan.to_float32, zero, x)
+                _find_codes(bins, s, count, x, code)
+                _write_bytes(bins, s, count, code, tile, TILE)
+            sums[:] = initial
             for tree in range(trees.trees):
                 if _int32(trees.first_plane, tree) == _int32(trees.first_plane, tree + 1):
-                    at[:rows] = _int64(trees.first_slot, tree)
-                    _walk(trees, _int32(trees.levels, tree), tile, 0, 1, rows, at)
-                    for i in range(rows):
-                        place[i] = _int32(trees.slot_leaf, at[i])
-                elif rows > TILE // 2:
+                    _walk_tile(trees, tree, tile, count, at, place)
+                elif count > TILE // 2:
                     _pass_tests(ones256(), trees, tree, tile, 0, place)
                 else:
-                    for part in range(0, rows, 64):
+                    for part in range(0, count, 64):
                         _pass_tests(ones64(), trees, tree, tile, part, place)
                 for k in range(_int32(trees.first_weights, tree), _int32(trees.first_weights, tree + 1)):
                     own = weight[_int64(trees.weights_at, k) :]
-                    _add(aggregate, own, place, rows, sums[_int32(trees.weights_target, k)])
-                if len(leaf_number):
+                    _add(plan.aggregate, own, place, count, sums[_int32(trees.weights_target, k) * TILE :])
+                if leaves_at:
                     first = _int64(trees.first_leaf, tree)
-                    for i in range(rows):
-                        leaf_number[row + i, tree] = _int32(trees.leaf_number, first + place[i])
-        for target in range(out.shape[1]):
-            for i in range(rows):
-                out[row + i, target] = sums[target, i]
+                    for i in range(count):
+                        leaf_number[(row + i) * trees.trees + tree] = _int32(trees.leaf_number, first + place[i])
+            for target in range(plan.targets):
+                for i in range(count):
+                    out[(row + i) * plan.targets + target] = sums[target * TILE + i]
+
+    return score

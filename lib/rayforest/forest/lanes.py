@@ -3,8 +3,6 @@
 Numba has no vector types, and LLVM does not find these loops by itself. A value of type `Lanes(n)` is an LLVM vector of
 n bytes, and the few operations below are an LLVM instruction or two each; LLVM lowers them to what the CPU has, from
 AVX-512 (64 bytes an instruction) down to SSE2 and NEON (16).
-
-Numba's cache on disk looks at the file of the compiled function only: touch kernel.py after a change here.
 """
 
 # ruff: noqa: ARG001, ARG005  Numba calls intrinsics with all arguments, and looks at their names

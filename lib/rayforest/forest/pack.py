@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from rayforest.errors import ConfigError
 from rayforest.forest.binning import Bins, Int32s, Questions, Tests, bin_tests
 from rayforest.forest.ensemble import Aggregate, Bools, Ensemble, Floats, Ints
+from rayforest.forest.layout import TILE
 
-TILE = 256
-"""Rows that go through all trees together; their byte columns stay in the cache."""
 LARGEST_BIT_TREE = 255 * 8
 """Leaves; planes are counted in a byte."""
 UNROLLED = 8
