@@ -291,9 +291,9 @@ class RunSection(Section):
     executor: Literal["auto", "in-process", "ray"] = "auto"
     address: str | None = None
     workers: Annotated[int, Field(strict=True, ge=1)] | None = None
-    shard_rows: Annotated[int, Field(strict=True, ge=1)] = 524_288
-    """Rows of a shard, at most. The one key here that decides where files are cut. Half of the row group that writers
-    make by default: what lies before a cut in a row group is decoded again for each part."""
+    shard_rows: Annotated[int, Field(strict=True, ge=1)] | None = None
+    """Rows of a shard, at most; None for a good number that cuts few row groups. The one key here that decides where
+    files are cut."""
     retries: Annotated[int, Field(strict=True, ge=0)] = 3
     timeout_s: Annotated[float, Field(strict=True, gt=0)] | None = None
     """Longest time for one shard."""

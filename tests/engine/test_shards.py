@@ -74,6 +74,13 @@ def test_a_large_row_group_is_cut_into_equal_parts() -> None:
     assert rows == [500_001, 500_000]
 
 
+def test_a_row_group_of_up_to_two_shards_stays_whole_where_that_is_allowed() -> None:
+    files = [file("a", [(800, 9), (801, 9)])]
+    assert [shard.rows for shard in plan_shards(files, shard_rows=400, shard_bytes=9)] == [400, 400, 267, 267, 267]
+    whole = plan_shards(files, shard_rows=400, shard_bytes=9, whole_shards=2)
+    assert [shard.rows for shard in whole] == [800, 267, 267, 267]
+
+
 def test_row_groups_stay_whole_where_a_shard_is_half_full() -> None:
     shards = plan_shards([file("a", [(100, 1)] * 7)], shard_rows=250, shard_bytes=1 << 30)
     assert [shard.rows for shard in shards] == [200, 200, 200, 100]

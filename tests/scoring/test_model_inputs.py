@@ -66,7 +66,7 @@ def cast(table: pa.Table, name: str, kind: pa.DataType) -> pa.Table:
 def test_the_short_ways_give_what_the_long_way_gives(bundle: Bundle, change: str) -> None:
     table = CHANGES[change](rows(300, seed=5).drop_columns(["bought"]))
     contract = contract_of(bundle.recipe)
-    inputs, verdicts = ModelInputs(bundle.recipe, bundle.categories, contract)(batch_of(table))
+    inputs, verdicts = ModelInputs(bundle.recipe, bundle.categories, contract)(table)
     matrix, quarantined = the_long_way(bundle, contract, table)
     assert inputs.column_names == [name for name, _ in bundle.recipe.features]
     np.testing.assert_array_equal(as_matrix(inputs), matrix)
@@ -76,7 +76,7 @@ def test_the_short_ways_give_what_the_long_way_gives(bundle: Bundle, change: str
 
 def test_stored_numbers_and_text_go_to_the_model_from_where_they_lie(bundle: Bundle) -> None:
     table = rows(50).drop_columns(["bought"])
-    inputs, _ = ModelInputs(bundle.recipe, bundle.categories, contract_of(bundle.recipe))(batch_of(table))
+    inputs, _ = ModelInputs(bundle.recipe, bundle.categories, contract_of(bundle.recipe))(table)
     for name in ("f32", "f64", "i8", "i32", "i64", "u32", "flag"):
         there, here = table[name].chunk(0).buffers()[1], inputs[name].chunk(0).buffers()[1]
         assert there.address == here.address, name
@@ -84,6 +84,6 @@ def test_stored_numbers_and_text_go_to_the_model_from_where_they_lie(bundle: Bun
 
 def test_a_feature_table_of_constants_has_all_rows(bundle: Bundle) -> None:
     recipe = Recipe(bundle.recipe.contract, ("id",), None, None, None, (("three", "1 + 2"),), (), "missing")
-    inputs, verdicts = ModelInputs(recipe, {}, recipe.contract.only(("id",)))(batch_of(rows(7).select(["id"])))
+    inputs, verdicts = ModelInputs(recipe, {}, recipe.contract.only(("id",)))(rows(7).select(["id"]))
     assert inputs.to_pydict() == {"three": [3.0] * 7}
     assert not verdicts.failed.any()

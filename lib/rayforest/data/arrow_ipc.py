@@ -37,7 +37,7 @@ def read_ipc(uri: str, path: str, columns: Sequence[str], *, first_row: int, row
     Raises:
         InputError: the file is damaged (every value is validated), or a column is missing.
     """
-    check_names(uri, columns, ipc_schema(uri))
+    check_names(uri, tuple(columns), ipc_schema(uri))
     at = 0
     with errors_name_the_file(uri):
         for batch in _batches(uri, columns):

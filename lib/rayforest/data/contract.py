@@ -146,11 +146,21 @@ class Verdicts:
             self.failed |= flags
             self._checks.append((flags, reason))
 
-    def quarantine(self, batch: RawBatch) -> pa.Table:
-        """The failed rows of `batch` and its broken ones, in file order, with QUARANTINE_SCHEMA."""
-        (failed,) = np.nonzero(self.failed)
+    def quarantine(self, *batches: RawBatch) -> pa.Table:
+        """The failed rows of the batches that were judged together, and their broken ones, with QUARANTINE_SCHEMA.
+
+        The order is that of the batches, and of the rows in their files.
+        """
+        tables, start = [], 0
+        for batch in batches:
+            tables.append(self._quarantine(batch, start))
+            start += batch.table.num_rows
+        return pa.concat_tables(tables)
+
+    def _quarantine(self, batch: RawBatch, start: int) -> pa.Table:
+        (failed,) = np.nonzero(self.failed[start : start + batch.table.num_rows])
         rows = batch.rows[failed]
-        reasons = ["; ".join(reason for flags, reason in self._checks if flags[i]) for i in failed]
+        reasons = ["; ".join(reason for flags, reason in self._checks if flags[start + i]) for i in failed]
         entries = [
             *zip(rows.tolist(), reasons, batch.raw(failed.tolist()) if len(failed) else [], strict=True),
             *((broken.row, broken.reason, broken.raw) for broken in batch.broken),

@@ -76,8 +76,8 @@ def format_of(path: str, source: Source) -> FileFormat:
 
 
 def _format_by_ending(path: str) -> FileFormat | None:
-    name = PurePosixPath(path)
-    return _ENDINGS.get((name.with_suffix("") if compression(path) else name).suffix.lower())
+    stem, ending = os.path.splitext(path)  # noqa: PTH122  thousands of paths
+    return _ENDINGS.get((os.path.splitext(stem)[1] if compression(path) else ending).lower())  # noqa: PTH122
 
 
 def _expand(pattern: str, source: Source) -> tuple[Path, list[Path]]:

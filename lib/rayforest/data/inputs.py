@@ -19,6 +19,8 @@ from rayforest.engine.shards import InputFile, plan_shards
 from rayforest.engine.store import open_store
 from rayforest.project import FormatSection, Project
 
+SHARD_ROWS = 524_288
+"""Rows of a shard where the project does not say; row groups of up to twice as many then stay whole."""
 SHARD_BYTES = 128 << 20
 """Stored bytes of a shard, at most, where rows are wide."""
 
@@ -58,12 +60,21 @@ def claim_inputs(
     source: Source,
     ingredients: Mapping[str, Any],
     *,
-    shard_rows: int,
+    shard_rows: int | None,
     replace: bool,
     executor: Executor,
     files: list[SourceFile] | None = None,
 ) -> Claimed:
     """List the inputs, claim the version that their contents and the ingredients name, and plan its shards.
+
+    Args:
+        destination: what to claim.
+        source: where the inputs are.
+        ingredients: what else the result depends on.
+        shard_rows: rows of a shard at most; None for a good number.
+        replace: whether a new version may take the place of another plan's.
+        executor: opens the files.
+        files: the inputs, where they have been listed.
 
     Raises:
         InputError: no input, or an unreadable one.
@@ -75,18 +86,20 @@ def claim_inputs(
     known = _known_identities(target)
     identities = [known.get((f.path, f.size, f.stamp)) or identify(f) for f in files]
     inputs = list(zip((f.path for f in files), identities, strict=True))
-    whole = dict(ingredients) | {"shard_rows": shard_rows}
-    version = target.claim(plan_key(whole, inputs), whole, inputs=inputs, replace=replace)
+    named = dict(ingredients) | {"shard_rows": shard_rows}
+    version = target.claim(plan_key(named, inputs), named, inputs=inputs, replace=replace)
     plan = version.plan()
     if plan is None:
+        rows = shard_rows or SHARD_ROWS
 
         def inspected() -> Iterator[InputFile]:
-            for outcome in executor.stream(
-                lambda file: inspect(file, source, shard_rows=shard_rows), files, ordered=True
-            ):
+            for outcome in executor.stream(lambda file: inspect(file, source, shard_rows=rows), files, ordered=True):
                 yield outcome.result()
 
-        plan = version.write_plan(plan_shards(inspected(), shard_rows=shard_rows, shard_bytes=SHARD_BYTES))
+        whole = 1 if shard_rows else 2
+        plan = version.write_plan(
+            plan_shards(inspected(), shard_rows=rows, shard_bytes=SHARD_BYTES, whole_shards=whole)
+        )
     return Claimed(version, plan)
 
 

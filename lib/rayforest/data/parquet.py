@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +12,8 @@ import pyarrow.parquet as pq
 
 from rayforest.data.raw import BATCH_ROWS, RawBatch
 from rayforest.data.stored import check_names, decoded_names, stored_batch
-from rayforest.data.unreadable import errors_name_the_file
-from rayforest.engine.shards import Piece
+from rayforest.data.unreadable import changed_file, errors_name_the_file
+from rayforest.engine.shards import Piece, Slice
 from rayforest.errors import InputError
 
 _MAGIC = b"PAR1"
@@ -28,21 +26,25 @@ def footer_identity(uri: str) -> str:
     Raises:
         InputError: the file does not end as a Parquet file does.
     """
-    with errors_name_the_file(uri), Path(uri).open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 8))
-        ending = file.read(8)
-        length = int.from_bytes(ending[:4], "little")
-        if ending[4:] == _MAGIC_ENCRYPTED:
-            raise InputError(f"{uri} is encrypted", expected="a Parquet file with a readable footer")
-        if ending[4:] != _MAGIC or length > size - 12:
-            raise InputError(
-                f"{uri} is not a Parquet file, or was cut off",
-                expected="a footer at its end",
-                next_step="replace the file, or leave it out of the source",
-            )
-        file.seek(size - 8 - length)
-        return f"{size}-{hashlib.sha256(file.read(length)).hexdigest()}"
+    with errors_name_the_file(uri), pa.OSFile(uri) as file:
+        return _identity(uri, file)
+
+
+def _identity(uri: str, file: pa.NativeFile) -> str:
+    size = file.size()
+    file.seek(max(0, size - 8))
+    ending = file.read(8)
+    length = int.from_bytes(ending[:4], "little")
+    if ending[4:] == _MAGIC_ENCRYPTED:
+        raise InputError(f"{uri} is encrypted", expected="a Parquet file with a readable footer")
+    if ending[4:] != _MAGIC or length > size - 12:
+        raise InputError(
+            f"{uri} is not a Parquet file, or was cut off",
+            expected="a footer at its end",
+            next_step="replace the file, or leave it out of the source",
+        )
+    file.seek(size - 8 - length)
+    return f"{size}-{hashlib.sha256(file.read(length)).hexdigest()}"
 
 
 def parquet_pieces(uri: str) -> tuple[Piece, ...]:
@@ -65,21 +67,24 @@ def parquet_schema(uri: str) -> pa.Schema:
         return decoded_names(file.schema_arrow)
 
 
-def read_parquet(uri: str, path: str, columns: Sequence[str], *, first_row: int, rows: int) -> Iterator[RawBatch]:
-    """Rows `first_row` .. `first_row + rows` of the asked columns, page by page.
+def read_parquet(part: Slice, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[RawBatch]:
+    """The rows of a slice: the asked columns, and those of the optional ones that the file has, page by page.
 
     Raises:
-        InputError: the file is damaged (page checksums are verified where it has them), or a column is missing.
+        InputError: the file is not the one that was planned, is damaged (page checksums are verified where it has
+            them), or lacks a column.
     """
-    with _opened(uri) as file:
-        check_names(uri, columns, file.schema_arrow)
+    with _opened(part.uri, part.identity) as file:
+        stored = file.schema_arrow
+        names = [*columns, *(name for name in optional if name in stored.names)]
+        check_names(part.uri, tuple(names), stored)
         group_start = 0
         for index in range(file.metadata.num_row_groups):
             group_rows = file.metadata.row_group(index).num_rows
-            low, high = max(0, first_row - group_start), min(group_rows, first_row + rows - group_start)
+            low, high = max(0, part.first_row - group_start), min(group_rows, part.first_row + part.rows - group_start)
             if low < high:
-                for table, start in _group(file, index, columns, low, high):
-                    yield stored_batch(path, table, np.arange(start, start + table.num_rows) + group_start)
+                for table, start in _group(file, index, names, low, high):
+                    yield stored_batch(part.path, table, np.arange(start, start + table.num_rows) + group_start)
             group_start += group_rows
 
 
@@ -103,14 +108,15 @@ def _group(
 
 
 @contextmanager
-def _opened(uri: str) -> Iterator[pq.ParquetFile]:
-    with (
-        errors_name_the_file(uri),
-        pq.ParquetFile(
-            uri,
+def _opened(uri: str, identity: str | None = None) -> Iterator[pq.ParquetFile]:
+    """A file; with an identity, only if it still has that one."""
+    with errors_name_the_file(uri), pa.OSFile(uri) as source:
+        if identity is not None and _identity(uri, source) != identity:
+            raise changed_file(uri)
+        with pq.ParquetFile(
+            source,
             page_checksum_verification=True,
             pre_buffer=False,  # reads page by page instead of the whole row group
             coerce_int96_timestamp_unit="us",  # nanoseconds do not reach beyond the years 1677 to 2262
-        ) as file,
-    ):
-        yield file
+        ) as file:
+            yield file

@@ -92,7 +92,7 @@ class PrepareTask:
         """All output columns for all rows of the batch; a missing target or time fails the row."""
         recipe, parts = self.recipe, []
         for name, stored in zip(recipe.key, recipe.key_names, strict=True):
-            parts.append(stored_column(batch, name, self.schema.field(stored).type, verdicts).alias(stored))
+            parts.append(stored_column(batch.table, name, self.schema.field(stored).type, verdicts).alias(stored))
         target = recipe.target_value()
         if target is not None:
             labels = typed.select(target.alias(TARGET_COLUMN)).to_series()
@@ -130,9 +130,9 @@ class PrepareTask:
                 profile.count_labels(part, good.filter(pl.col(SPLIT_COLUMN) == part)[TARGET_COLUMN])
 
 
-def stored_column(batch: RawBatch, name: str, kind: pa.DataType, verdicts: Verdicts) -> pl.Series:
+def stored_column(table: pa.Table, name: str, kind: pa.DataType, verdicts: Verdicts) -> pl.Series:
     """A raw column in the type that it has in the first file; a value that would change in it fails its row."""
-    column = batch.table.select([name])
+    column = table.select([name])
     if column.schema.field(name).type != kind:
         try:
             column = column.cast(pa.schema([pa.field(name, kind)]))

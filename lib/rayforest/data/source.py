@@ -19,6 +19,7 @@ from rayforest.data.kinds import Kind
 from rayforest.data.parquet import footer_identity, parquet_pieces, parquet_schema, read_parquet
 from rayforest.data.raw import BrokenRow, CsvFormat, FileFormat, RawBatch, Source, SourceFile
 from rayforest.data.stored import kind_of, plain_schema
+from rayforest.data.unreadable import changed_file
 from rayforest.engine.shards import InputFile, Slice
 from rayforest.errors import InputError
 
@@ -94,7 +95,7 @@ def identify(file: SourceFile) -> str:
     Raises:
         InputError: the file is no Parquet file though its format says so.
     """
-    return _identity(file.uri, file.format, file.size, file.stamp)
+    return footer_identity(file.uri) if file.format == "parquet" else _identity(file.size, file.stamp)
 
 
 def stored_schema(file: SourceFile, names: Sequence[str]) -> pa.Schema:
@@ -113,13 +114,14 @@ def unsupported_columns(file: SourceFile) -> dict[str, str]:
     return {field.name: str(field.type) for field in _schema(file) if kind_of(field) is None}
 
 
-def read(part: Slice, source: Source, columns: Sequence[str]) -> Iterator[RawBatch]:
+def read(part: Slice, source: Source, columns: Sequence[str], *, optional: Sequence[str] = ()) -> Iterator[RawBatch]:
     """Read the rows of a slice.
 
     Args:
         part: rows of one file, from a plan over `inspect`ed files.
         source: the source that listed the file.
         columns: names of the columns to read, in the order that `RawBatch.table` is to have.
+        optional: further columns; those that the file does not have are left out.
 
     Yields:
         Batches of at most 131,072 rows; their `table` rows and `broken` rows add up to the rows of the slice.
@@ -128,15 +130,19 @@ def read(part: Slice, source: Source, columns: Sequence[str]) -> Iterator[RawBat
         InputError: the file changed since it was planned, is damaged, or lacks a column.
     """
     form = format_of(part.uri, source)
-    _refuse_changed(part, form)
     hive = hive_columns(part.path)
+    if optional and (form != "parquet" or hive):
+        there = column_names(part, source)
+        columns, optional = [*columns, *(name for name in optional if name in there)], ()
     stored = [name for name in columns if name not in hive]
     match form:
         case "parquet":
-            batches = read_parquet(part.uri, part.path, stored, first_row=part.first_row, rows=part.rows)
+            batches = read_parquet(part, stored, optional)
         case "arrow":
+            _refuse_changed(part)
             batches = read_ipc(part.uri, part.path, stored, first_row=part.first_row, rows=part.rows)
         case "csv":
+            _refuse_changed(part)
             batches = read_rows(part, csv_format(part.uri, source), stored)
     found = 0
     for batch in batches:
@@ -157,21 +163,17 @@ def _schema(file: SourceFile) -> pa.Schema:
     return parquet_schema(file.uri) if file.format == "parquet" else ipc_schema(file.uri)
 
 
-def _identity(uri: str, form: FileFormat, size: int, stamp: str) -> str:
-    return footer_identity(uri) if form == "parquet" else f"{size}-{stamp}"
+def _identity(size: int, stamp: str) -> str:
+    return f"{size}-{stamp}"
 
 
-def _refuse_changed(part: Slice, form: FileFormat) -> None:
+def _refuse_changed(part: Slice) -> None:
     try:
         status = Path(part.uri).stat()
     except OSError as error:
         raise InputError(f"{part.uri} cannot be read any more", found=error.strerror or "") from error
-    if _identity(part.uri, form, status.st_size, str(status.st_mtime_ns)) != part.identity:
-        raise InputError(
-            f"{part.uri} changed during the run",
-            expected="the file as it was when the run was planned",
-            next_step="run again when nothing writes to the file",
-        )
+    if _identity(status.st_size, str(status.st_mtime_ns)) != part.identity:
+        raise changed_file(part.uri)
 
 
 def _with_hive(batch: RawBatch, hive: dict[str, str | None], columns: Sequence[str]) -> RawBatch:

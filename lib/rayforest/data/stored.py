@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -47,24 +48,35 @@ def decoded_names(schema: pa.Schema) -> pa.Schema:
     return schema if schema.names else pa.schema([])
 
 
-def check_names(uri: str, columns: Sequence[str], schema: pa.Schema) -> None:
+def check_names(uri: str, columns: tuple[str, ...], schema: pa.Schema) -> None:
     """Refuse columns that a file does not have, has twice, or has in a type that is not read."""
+    refused = _refused(columns, schema)
+    if refused is None:
+        return
+    column, count = refused
+    if count == 0:
+        raise InputError(
+            f"{uri} has no column {column!r}",
+            found=f"{len(schema)} columns",
+            next_step=did_you_mean(column, schema.names),
+        )
+    if count > 1:
+        raise InputError(f"{uri} has {count} columns named {column!r}", expected="a name only once")
+    raise InputError(
+        f"{uri}: column {column!r} cannot be read",
+        expected="numbers, booleans, text, dates or timestamps",
+        found=str(schema.field(column).type)[:80],
+    )
+
+
+@lru_cache(maxsize=64)  # thousands of files have one schema
+def _refused(columns: tuple[str, ...], schema: pa.Schema) -> tuple[str, int] | None:
+    """The first column that cannot be read, and how often the schema has it."""
     counts = Counter(schema.names)
     for column in columns:
-        if counts[column] == 0:
-            raise InputError(
-                f"{uri} has no column {column!r}",
-                found=f"{len(schema)} columns",
-                next_step=did_you_mean(column, schema.names),
-            )
-        if counts[column] > 1:
-            raise InputError(f"{uri} has {counts[column]} columns named {column!r}", expected="a name only once")
-        if kind_of(schema.field(column)) is None:
-            raise InputError(
-                f"{uri}: column {column!r} cannot be read",
-                expected="numbers, booleans, text, dates or timestamps",
-                found=str(schema.field(column).type)[:80],
-            )
+        if counts[column] != 1 or kind_of(schema.field(column)) is None:
+            return column, counts[column]
+    return None
 
 
 def stored_batch(path: str, table: pa.Table, rows: npt.NDArray[np.int64]) -> RawBatch:
@@ -73,14 +85,7 @@ def stored_batch(path: str, table: pa.Table, rows: npt.NDArray[np.int64]) -> Raw
     Raises:
         pa.ArrowInvalid: the values do not fit their own types.
     """
-    reasons: dict[int, str] = {}
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        try:
-            column.validate(full=True)
-        except pa.ArrowInvalid:
-            if not _is_text(column.type):
-                raise
-            reasons |= dict.fromkeys(_undecodable(column), f"{name} holds bytes that are not utf-8")
+    reasons = _undecodable_text(table)
     table = _plain(table)  # only now: a damaged dictionary must not be followed
     if not reasons:
         return RawBatch(path, rows, table)
@@ -93,6 +98,23 @@ def stored_batch(path: str, table: pa.Table, rows: npt.NDArray[np.int64]) -> Raw
     return RawBatch(path, rows[good], table.take(pa.array(good)), tuple(broken))
 
 
+def _undecodable_text(table: pa.Table) -> dict[int, str]:
+    """Row -> what is wrong with its text."""
+    with suppress(pa.ArrowInvalid):
+        table.validate(full=True)
+        return {}
+    reasons: dict[int, str] = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:
+            if not _is_text(column.type):
+                raise
+            reasons |= dict.fromkeys(_undecodable(column), f"{name} holds bytes that are not utf-8")
+    return reasons
+
+
+@lru_cache(maxsize=64)
 def plain_schema(schema: pa.Schema) -> pa.Schema:
     """The same columns in types that every consumer takes: no dictionaries and views, nothing that Parquet changes."""
     return pa.schema([pa.field(field.name, _plain_type(field.type)) for field in schema])
@@ -109,11 +131,8 @@ def _plain_type(stored: pa.DataType) -> pa.DataType:
 
 
 def _plain(table: pa.Table) -> pa.Table:
-    for index, field in enumerate(table.schema):
-        stored = _plain_type(field.type)
-        if stored != field.type:
-            table = table.set_column(index, pa.field(field.name, stored), table.column(index).cast(stored))
-    return table
+    plain = plain_schema(table.schema)
+    return table if table.schema.equals(plain) else table.cast(plain)
 
 
 def _is_text(stored: pa.DataType) -> bool:

@@ -69,7 +69,9 @@ class Shard:
         return sum(piece.rows for piece in self.slices)
 
 
-def plan_shards(files: Iterable[InputFile], *, shard_rows: int, shard_bytes: int) -> Iterator[Shard]:
+def plan_shards(
+    files: Iterable[InputFile], *, shard_rows: int, shard_bytes: int, whole_shards: int = 1
+) -> Iterator[Shard]:
     """Cut large files and pack small ones, in input order.
 
     Pieces stay whole while that leaves a shard at least half full; a piece larger than a shard is cut into equal
@@ -79,10 +81,12 @@ def plan_shards(files: Iterable[InputFile], *, shard_rows: int, shard_bytes: int
         files: in input order; held one at a time.
         shard_rows: rows in a shard at most, but for a piece with a byte range, which is never cut.
         shard_bytes: cost of a shard at most, with the same exception, or for a single row.
+        whole_shards: a piece of up to so many shards becomes one shard. Cutting costs: a row group has no index of its
+            rows, so its second part is read through the first.
     """
     if shard_rows < 1 or shard_bytes < 1:
         raise ValueError(f"a shard needs room for a row: {shard_rows=}, {shard_bytes=}")
-    filling = _Filling(shard_rows, shard_bytes)
+    filling = _Filling(shard_rows, shard_bytes, whole_shards)
     for file in files:
         next_row = 0
         for piece in file.pieces:
@@ -91,7 +95,7 @@ def plan_shards(files: Iterable[InputFile], *, shard_rows: int, shard_bytes: int
             next_row += piece.rows
             rest: Piece | None = piece if piece.rows else None
             while rest is not None:
-                taken, rest = filling.take(file, rest)
+                taken, rest = filling.take(file, rest, is_whole=rest is piece)
                 if not taken:
                     yield filling.close()
         if next_row == 0:
@@ -108,17 +112,18 @@ class _Filling:
 
     shard_rows: int
     shard_bytes: int
+    whole_shards: int
     index: int = 0
     rows: int = 0
     cost: int = 0
     slices: list[Slice] = field(default_factory=list)
 
-    def take(self, file: InputFile, piece: Piece) -> tuple[bool, Piece | None]:
-        """Take what fits: (anything taken, what is left of the piece)."""
+    def take(self, file: InputFile, piece: Piece, *, is_whole: bool) -> tuple[bool, Piece | None]:
+        """Take what fits of a piece, or of the rest of one: (anything taken, what is left)."""
         if len(self.slices) >= MAX_SLICES:
             return False, piece
         opening = 0 if self.slices and self.slices[-1].path == file.path else min(OPEN_COST_BYTES, self.shard_bytes)
-        rows = self._rows_to_take(piece, opening if self.slices else 0)
+        rows = self._rows_to_take(piece, opening if self.slices else 0, self.whole_shards if is_whole else 1)
         if rows == 0:
             return False, piece
         if rows == piece.rows:
@@ -128,7 +133,7 @@ class _Filling:
         self.add(file, replace(piece, rows=rows, bytes=cost), opening)
         return True, replace(piece, first_row=piece.first_row + rows, rows=piece.rows - rows, bytes=piece.bytes - cost)
 
-    def _rows_to_take(self, piece: Piece, opening: int) -> int:
+    def _rows_to_take(self, piece: Piece, opening: int, whole_shards: int) -> int:
         room_rows = self.shard_rows - self.rows
         room_bytes = self.shard_bytes - self.cost - opening
         if piece.rows <= room_rows and piece.bytes <= room_bytes:
@@ -136,7 +141,7 @@ class _Filling:
         cuttable = piece.byte_stop == 0
         if not self.rows:  # larger than a shard
             parts = max(-(-piece.rows // self.shard_rows), -(-piece.bytes // self.shard_bytes))
-            return -(-piece.rows // parts) if cuttable else piece.rows
+            return -(-piece.rows // parts) if cuttable and parts > whole_shards else piece.rows
         half_full = self.rows * 2 >= self.shard_rows or self.cost * 2 >= self.shard_bytes
         if half_full or not cuttable:
             return 0

@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 
 from rayforest.data.contract import ColumnContract, Contract, RowChecks, Verdicts
 from rayforest.data.kinds import Kind
-from rayforest.data.raw import RawBatch
 from rayforest.data.recipe import Recipe
 from rayforest.data.sql import parse
 from rayforest.data.sql.expression import Column
@@ -35,18 +34,18 @@ class ModelInputs:
         self._levels = {name: pa.array(levels, pa.large_string()) for name, levels in categories.items()}
         self._ways: dict[pa.Schema, _Ways] = {}
 
-    def __call__(self, batch: RawBatch) -> tuple[pa.Table, Verdicts]:
-        """The inputs of every row, one column a feature in the model's order, and which rows fail the contract.
+    def __call__(self, raw: pa.Table) -> tuple[pa.Table, Verdicts]:
+        """The inputs of every raw row, one column a feature in the model's order, and which rows fail the contract.
 
         Numbers are as stored or float64, categories their int32 codes; missing is null or NaN, an unseen category null.
         """
-        ways = self._ways_of(batch.table.schema.remove_metadata())
-        typed, verdicts = ways.check_rows(batch.table)
-        computed = _computed(ways.computed, typed, batch.table.num_rows)
+        ways = self._ways_of(raw.schema.remove_metadata())
+        typed, verdicts = ways.check_rows(raw)
+        computed = _computed(ways.computed, typed, raw.num_rows)
         columns: dict[str, pa.ChunkedArray | pa.Array] = {}
         for name, _ in self._recipe.features:
             source = ways.as_stored.get(name)
-            values = batch.table.column(source) if source is not None else computed[name]
+            values = raw.column(source) if source is not None else computed[name]
             columns[name] = self._codes(name, values, verdicts) if name in self._levels else values
         return pa.table(columns), verdicts
 

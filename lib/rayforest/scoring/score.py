@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 
@@ -19,14 +20,14 @@ from rayforest.data.contract import Contract, RowChecks, Verdicts
 from rayforest.data.inputs import claim_inputs, score_source
 from rayforest.data.kinds import Kind
 from rayforest.data.prepare import stored_column
-from rayforest.data.raw import RawBatch, Source
+from rayforest.data.raw import BATCH_ROWS, RawBatch, Source
 from rayforest.data.recipe import Recipe
-from rayforest.data.source import column_names, columns, list_files, read, stored_schema
+from rayforest.data.source import columns, list_files, read, stored_schema
 from rayforest.engine.attempt import Attempt
 from rayforest.engine.executors import Executor
 from rayforest.engine.publish import clean, publish
 from rayforest.engine.run import records, run_step
-from rayforest.engine.shards import Shard, Slice
+from rayforest.engine.shards import Shard
 from rayforest.errors import ConfigError, InputError, did_you_mean
 from rayforest.project import Project
 from rayforest.report import Reporter, Silent, StageResult
@@ -66,33 +67,41 @@ class ScoreTask:
 
     def __call__(self, shard: Shard, attempt: Attempt) -> None:
         """Score one shard."""
-        problem = self._scorer.bundle.problem
         metrics = RunningMetrics(threshold=self.outputs.threshold)
-        for piece in shard.slices:
-            truth = self._truth if self._truth and self._truth.is_in(piece, self.source) else None
-            for batch in read(piece, self.source, self.columns(truth.columns if truth else ())):
-                attempt.count_in(len(batch.rows) + len(batch.broken))
-                inputs, verdicts = self.model_inputs(batch)
-                passed_on = [_as_it_came(batch, self.schema.field(n), verdicts) for n in self.passed_on]
-                keep: pa.Array | None = None
-                if verdicts.failed.any() or batch.broken:
-                    attempt.quarantine(verdicts.quarantine(batch))
-                    keep = pa.array(~verdicts.failed)
-                    inputs, passed_on = inputs.filter(keep), [column.filter(keep) for column in passed_on]
-                if not inputs.num_rows:
-                    continue
+        for batches in _together(self._read(shard)):
+            rows = sum(batch.table.num_rows for batch in batches)
+            attempt.count_in(rows + sum(len(batch.broken) for batch in batches))
+            table = batches[0].table if len(batches) == 1 else _joined([batch.table for batch in batches])
+            inputs, verdicts = self.model_inputs(table)
+            passed_on = [_as_it_came(table, self.schema.field(n), verdicts) for n in self.passed_on]
+            if verdicts.failed.any() or any(batch.broken for batch in batches):
+                attempt.quarantine(verdicts.quarantine(*batches))
+            if verdicts.failed.any():
+                keep = pa.array(~verdicts.failed)
+                inputs, table = inputs.filter(keep), table.filter(keep)
+                passed_on = [column.filter(keep) for column in passed_on]
+            if inputs.num_rows:
                 raw_score, prediction = self._scorer.score(inputs)
                 scored = [*passed_on, *self.outputs.columns(raw_score, prediction)]
                 attempt.write(pa.Table.from_arrays(scored, schema=self.schema))
-                if truth:
-                    targets = truth.targets(batch.table if keep is None else batch.table.filter(keep))
-                    metrics.update(problem, prediction, problem.encode(targets))
+                if self._truth is not None and self._truth.is_in(table):
+                    labels = self._scorer.bundle.problem.encode(self._truth.targets(table))
+                    metrics.update(self._scorer.bundle.problem, prediction, labels)
         if metrics.rows:
             attempt.sidecar(metrics.to_json())
 
-    def columns(self, truth: tuple[str, ...] = ()) -> list[str]:
+    def _read(self, shard: Shard) -> Iterator[RawBatch]:
+        for piece in shard.slices:
+            yield from read(piece, self.source, self.columns, optional=self._optional)
+
+    @cached_property
+    def columns(self) -> list[str]:
         """The raw columns to read, sorted."""
-        return sorted({*self.contract.kinds, *self.passed_on, *truth})
+        return sorted({*self.contract.kinds, *self.passed_on})
+
+    @cached_property
+    def _optional(self) -> list[str]:
+        return [name for name in self._truth.columns if name not in self.columns] if self._truth is not None else []
 
     def prove(self, first: Shard | None) -> tuple[str, str]:
         """The name of the engine, and why it is taken. Workers elsewhere prove the kernel again, on their own CPUs."""
@@ -108,11 +117,11 @@ class ScoreTask:
             by_row = piece.byte_stop == 0
             few = replace(piece, rows=min(piece.rows, 2 * PROOF_ROWS)) if by_row else piece
             try:
-                batch = next(read(few, self.source, self.columns()), None)
+                batch = next(read(few, self.source, self.columns), None)
             except InputError:
                 break  # the shard will say so
             if batch is not None:
-                inputs, verdicts = self.model_inputs(batch)
+                inputs, verdicts = self.model_inputs(batch.table)
                 if not verdicts.failed.all():
                     return inputs.take(np.flatnonzero(~verdicts.failed)[:PROOF_ROWS])
         return pa.table({})
@@ -143,9 +152,9 @@ class Truth:
         columns = recipe.contract.only(expression.columns).columns
         return cls(tuple(expression.columns), value, RowChecks(Contract(columns)))
 
-    def is_in(self, piece: Slice, source: Source) -> bool:
-        """Whether the file of a slice has the target's columns."""
-        return column_names(piece, source).issuperset(self.columns)
+    def is_in(self, table: pa.Table) -> bool:
+        """Whether these rows have the target's columns."""
+        return set(table.column_names).issuperset(self.columns)
 
     def targets(self, table: pa.Table) -> pl.Series:
         """The target of each row, null where it cannot be computed: score does not judge it."""
@@ -153,16 +162,36 @@ class Truth:
         return typed.select(self.value.alias("target")).to_series()
 
 
-def _as_it_came(batch: RawBatch, field: pa.Field, verdicts: Verdicts) -> pa.ChunkedArray | pa.Array:
+def _together(batches: Iterator[RawBatch]) -> Iterator[list[RawBatch]]:
+    """Batches of the same columns, as many as a full batch has rows: most of the work costs the same for small ones."""
+    waiting: list[RawBatch] = []
+    rows = 0
+    for batch in batches:
+        if waiting and (
+            rows + batch.table.num_rows > BATCH_ROWS or not batch.table.schema.equals(waiting[0].table.schema)
+        ):
+            yield waiting
+            waiting, rows = [], 0
+        waiting.append(batch)
+        rows += batch.table.num_rows
+        if rows >= BATCH_ROWS:  # before the next one is read
+            yield waiting
+            waiting, rows = [], 0
+    if waiting:
+        yield waiting
+
+
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def _as_it_came(table: pa.Table, field: pa.Field, verdicts: Verdicts) -> pa.ChunkedArray | pa.Array:
     """A key or carried column in the type that it has in the first file."""
-    column = batch.table.column(field.name)
+    column = table.column(field.name)
     if column.type == field.type:
         return column
-    return (
-        stored_column(batch, field.name, field.type, verdicts)
-        .to_arrow(compat_level=pl.CompatLevel.oldest())
-        .cast(field.type)
-    )
+    fitting = stored_column(table, field.name, field.type, verdicts)
+    return fitting.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(field.type)
 
 
 def score(

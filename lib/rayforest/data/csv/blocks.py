@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import functools
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
 
 import pyarrow as pa
 
@@ -19,7 +18,7 @@ _COMPRESSION = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 
 def compression(path: str) -> str | None:
     """The compression that a file's ending tells, in pyarrow's words."""
-    return _COMPRESSION.get(PurePosixPath(path).suffix.lower())
+    return next((kind for ending, kind in _COMPRESSION.items() if path.lower().endswith(ending)), None)
 
 
 def read_blocks(uri: str, start: int = 0, stop: int | None = None, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
