@@ -1,16 +1,21 @@
-"""The kernel in other processes: on a CPU without wide vectors, from the cache, and saying that it compiles."""
+"""The kernel in other processes: on a CPU without wide vectors, from the cache, and when the cache is no good."""
 
 from __future__ import annotations
 
 import os
+import pickle
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import lightgbm
 import numpy as np
 import pytest
 
+import rayforest
+from rayforest.forest import Forest
 from rayforest.onnx import from_lightgbm
 
 SCORE = """
@@ -22,12 +27,14 @@ folder = sys.argv[1]
 scores = Forest.from_onnx(folder + "/model.onnx").raw_score(np.load(folder + "/rows.npy"))
 assert np.array_equal(scores, np.load(folder + "/expected.npy")), "other bits"
 print("equal")
+print("with Numba" if "numba" in sys.modules else "without Numba")
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with missing values and categories, rows, and their scores."""
+    tmp_path = tmp_path_factory.mktemp("model")
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2_500, 5))
     x[:, 4] = rng.integers(0, 50, len(x))
@@ -47,18 +54,82 @@ def score(folder: Path, **environment: str) -> str:
         command, env=os.environ | environment, capture_output=True, text=True, check=False, cwd=folder
     )
     assert done.returncode == 0, done.stderr
+    assert "equal" in done.stdout
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def warm(folder: Path) -> Path:
+    """A cache with the kernel for this CPU."""
+    assert "compiling the tree kernel" in score(folder, NUMBA_CACHE_DIR=str(folder / "warm"))
+    return folder / "warm"
+
+
+@pytest.fixture
+def cache(warm: Path, tmp_path: Path) -> Path:
+    """The same, to be spoilt."""
+    return Path(shutil.copytree(warm, tmp_path / "cache"))
+
+
+def objects(cache: Path) -> set[Path]:
+    return set(cache.rglob("*.o"))
+
+
 @pytest.mark.parametrize("cpu", ["generic", "x86-64-v3"])
-def test_a_cpu_without_wide_vectors_gives_the_same_bits(folder: Path, cpu: str) -> None:
+def test_a_cpu_without_wide_vectors_gives_the_same_bits_from_a_file_of_its_own(
+    folder: Path, cache: Path, cpu: str
+) -> None:
     if cpu != "generic" and os.uname().machine != "x86_64":
         cpu = "generic"
-    cache = str(folder / "cache")
-    assert "equal" in score(folder, NUMBA_CPU_NAME=cpu, NUMBA_CPU_FEATURES="", NUMBA_CACHE_DIR=cache)
+    before = objects(cache)
+    out = score(folder, NUMBA_CPU_NAME=cpu, NUMBA_CPU_FEATURES="", NUMBA_CACHE_DIR=str(cache))
+    assert "compiling the tree kernel" in out
+    assert len(objects(cache) - before) == 1
 
 
-def test_the_first_process_says_that_it_compiles_and_the_second_need_not(folder: Path) -> None:
-    cache = str(folder / "cache")
-    assert "compiling the tree kernel" in score(folder, NUMBA_CACHE_DIR=cache)
-    assert "compiling" not in score(folder, NUMBA_CACHE_DIR=cache)
+def test_a_second_process_compiles_nothing_and_never_imports_numba(folder: Path, warm: Path) -> None:
+    out = score(folder, NUMBA_CACHE_DIR=str(warm))
+    assert "compiling" not in out
+    assert "without Numba" in out
+
+
+@pytest.mark.parametrize("damage", [lambda code: code[:-100], lambda code: code[:5_000] + b"\xff" + code[5_001:]])
+def test_a_damaged_file_is_compiled_again(folder: Path, cache: Path, damage: Callable[[bytes], bytes]) -> None:
+    (file,) = objects(cache)
+    file.write_bytes(damage(file.read_bytes()))
+    assert "compiling the tree kernel" in score(folder, NUMBA_CACHE_DIR=str(cache))
+    assert objects(cache) == {file}
+    assert "compiling" not in score(folder, NUMBA_CACHE_DIR=str(cache))
+
+
+def test_a_folder_that_others_may_write_is_neither_read_nor_written(folder: Path, cache: Path) -> None:
+    (file,) = objects(cache)
+    file.parent.chmod(0o777)
+    before = file.stat()
+    out = score(folder, NUMBA_CACHE_DIR=str(cache))
+    assert "compiling the tree kernel" in out
+    assert "cannot be kept" in out
+    assert file.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_without_a_folder_that_can_be_written_the_kernel_still_works(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert score(folder, NUMBA_CACHE_DIR=str(tmp_path / "file")).count("cannot be kept") == 1
+
+
+def test_a_change_of_what_is_compiled_is_compiled(folder: Path, cache: Path, tmp_path: Path) -> None:
+    package = Path(rayforest.__file__).parent
+    shutil.copytree(package, tmp_path / "rayforest", ignore=shutil.ignore_patterns("__pycache__", "jobs", "cluster"))
+    changed = tmp_path / "rayforest" / "forest" / "lanes.py"
+    changed.write_text(changed.read_text() + "\n# changed\n")
+    out = score(folder, NUMBA_CACHE_DIR=str(cache), PYTHONPATH=str(tmp_path))
+    assert "compiling the tree kernel" in out
+    assert len(objects(cache)) == 2
+
+
+def test_a_forest_that_was_used_can_be_sent_to_another_process(folder: Path) -> None:
+    rows = np.load(folder / "rows.npy")
+    used = Forest.from_onnx(folder / "model.onnx")
+    sent = pickle.dumps(used)
+    del used
+    assert np.array_equal(pickle.loads(sent).raw_score(rows), np.load(folder / "expected.npy"))
