@@ -4,22 +4,20 @@ Beside each other: LightGBM's own predict, our `from_lightgbm`, and onnxmltools.
 go wrong: the share of rows whose prediction is off by more than 1e-6 relative. Then the time a row with categorical
 splits. Everything runs on one thread; results are compared before anything is timed.
 
-    python benchmarks/conversion.py [--quick] [--results benchmarks/results]
+    python -m benchmarks.conversion [--quick]
 
-Needs the extra `bench` (onnxmltools). Writes conversion.json and conversion.md.
+Needs the extra `bench` (onnxmltools).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import lightgbm
@@ -27,7 +25,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from rayforest.errors import ConfigError
+from benchmarks.harness import write
 from rayforest.onnx import check_parity, from_lightgbm, rows_a_call, runtime_session
 
 Floats = NDArray[np.float64]
@@ -77,8 +75,11 @@ class Timing:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--quick", action="store_true", help="fewer rows, trees and rounds")
-    arguments.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     chosen = arguments.parse_args()
+    try:
+        versions = {name: version(name) for name in ("rayforest", "lightgbm", "onnxruntime", "onnxmltools")}
+    except PackageNotFoundError as error:
+        raise SystemExit(f"{error.name} is not installed: pip install 'rayforest[bench]'") from None
     warnings.filterwarnings("ignore")  # of the stock converter
     rows = 2_000 if chosen.quick else 20_000
     outcomes = [compare(model, rows, quick=chosen.quick) for model in MODELS]
@@ -88,19 +89,13 @@ def main() -> None:
         for trees, leaves in shapes
         for categories in (10, 60, 1_000)
     ]
-    versions = {name: version(name) for name in ("rayforest", "lightgbm", "onnxruntime", "onnxmltools")}
-    table = markdown(outcomes, timings, versions, rows)
-    print(table)
-    chosen.results.mkdir(parents=True, exist_ok=True)
     report = {
         "versions": versions,
         "rows": rows,
-        "quick": chosen.quick,
         "models": [asdict(o) for o in outcomes],
         "timings": [asdict(t) for t in timings],
     }
-    (chosen.results / "conversion.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    (chosen.results / "conversion.md").write_text(table, encoding="utf-8")
+    write("conversion", report, markdown(outcomes, timings, versions, rows), quick=chosen.quick)
 
 
 def grid(rows: int) -> tuple[Floats, Floats]:
@@ -215,12 +210,7 @@ def is_classifier(booster: lightgbm.Booster) -> bool:
 
 def stock_converter(booster: lightgbm.Booster, n_features: int) -> onnx.ModelProto:
     """onnxmltools with double inputs, or with float where it takes no double (classifiers)."""
-    try:
-        import onnxmltools
-    except ImportError as error:
-        raise ConfigError(
-            "The stock converter is not installed.", next_step="pip install 'rayforest[bench]'"
-        ) from error
+    import onnxmltools
     from onnxmltools.convert.common.data_types import DoubleTensorType, FloatTensorType
 
     kind = FloatTensorType if is_classifier(booster) else DoubleTensorType
@@ -265,8 +255,6 @@ def measure(categories: int, trees: int, leaves: int, *, quick: bool) -> Timing:
         stock = runtime_session(stock_converter(booster, 20).SerializeToString())
         engines["stock"] = lambda: stock.run(None, {"features": batch})
         engines["stock"]()
-    except ConfigError:
-        raise
     except (Exception, RecursionError):  # refused: see the first table
         engines.pop("stock", None)
     times: dict[str, list[float]] = {name: [] for name in engines}

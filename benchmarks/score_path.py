@@ -1,10 +1,11 @@
 """How fast is scoring, from Parquet to Parquet?
 
 36 float32 features, a binary model of 100 trees with 31 leaves, two workers; every contender writes id, prediction and
-probability as zstd Parquet. Then rayforest alone: many small files and one large one beside the even case, one worker
-beside two, where its processor time goes, and the time from the command to the first finished shard.
+probability as zstd Parquet. Then rayforest and the floor: many small files and one large one beside the even case, one
+worker beside two, where the processor time goes, and rayforest's time from the command to the first finished shard.
 
 The start of Ray and of process pools is not counted. All rows of all contenders are compared before anything is timed.
+A peer that is missing, fails or gives other scores is left out and named; so are its figures if it fails later.
 
     python -m benchmarks.score_path [--quick] [--rows N] [--rounds N] [--only WORD]
 """
@@ -12,12 +13,10 @@ The start of Ray and of process pools is not counted. All rows of all contenders
 from __future__ import annotations
 
 import argparse
-import cProfile
 import importlib
 import itertools
 import logging
 import os
-import pstats
 import shutil
 import statistics
 import subprocess
@@ -26,10 +25,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
-from unittest import mock
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
@@ -37,17 +37,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import rayforest
-from benchmarks.harness import as_json, interleaved, table, write
+from benchmarks.harness import Timing, as_json, interleaved, table, write
 from benchmarks.peers import polars_lightgbm, processes, wide
 from benchmarks.peers.floor import Floor, encodings_of
 from benchmarks.peers.wide import FEATURES
 from benchmarks.peers.work import Work
+from benchmarks.score_profile import profile_of
 from rayforest.engine.ray_head import present_token, start_head
 from rayforest.scoring.bundle import load_bundle
 
 ROOT = Path(__file__).parent.parent
 WORKERS = 2
-Contender = tuple[str, Callable[[], object]]
+OURS = ("rayforest", "rayforest, onnxruntime", "rayforest on Ray", "floor")
+ALWAYS = ("rayforest", "floor")
+Contender = tuple[str, Callable[[Path], object]]
+"""Settings, and what to time: it scores into a new folder."""
 
 
 def main() -> None:
@@ -77,7 +81,10 @@ class Bench:
     small_files: int
     load_before: float = field(default_factory=lambda: os.getloadavg()[0])
     ray_address: str = ""
-    floor: Floor | None = None
+    encodings: dict[str, Any] = field(default_factory=dict)
+    """Of rayforest's files."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Peer -> reason."""
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def prepare(self) -> None:
@@ -90,17 +97,28 @@ class Bench:
     def run(self, stack: ExitStack, only: str | None) -> tuple[str, dict[str, object]]:
         """All measurements: a Markdown text and a JSON document."""
         work = self.work()
-        contenders = self.contenders(stack, work)
-        if only:
-            contenders = {k: v for k, v in contenders.items() if only in k or k in ("rayforest", "floor")}
-        left_out = {name: why for name, (why, run) in contenders.items() if run is None}
-        present = {name: (settings, run) for name, (settings, run) in contenders.items() if run is not None}
-        self.check_agreement(present)
-        timings = interleaved({name: (s, self.fresh(run)) for name, (s, run) in present.items()}, self.rounds)
-        layouts = interleaved(self.layouts(), self.rounds)
-        first = self.first_shard()
-        profile = self.profile()
-        floor = next(t for t in timings if t.name == "floor")
+        first = self.folder / "first"
+        self.score(first)
+        self.encodings = encodings_of(Path(next(iter(rayforest.files(first)))))
+        profile = profile_of(  # before the long part: it knows functions by name, and fails where they are others
+            lambda: self.score(self.folder / "profile", "even", "run.workers=1"),
+            lambda: Floor(self.layout(work, "even", 1), self.encodings).score(self.folder / "profile-floor"),
+            self.rows,
+        )
+        contenders = self.contenders(stack, work, only)
+        first_shard = self.first_shard()
+        self.check_agreement(contenders)
+        runs = {name: (s, self.fresh(self.sparing(name, run))) for name, (s, run) in contenders.items()}
+        timings = [
+            timing
+            for timing in interleaved({k: v for k, v in runs.items() if k not in self.left_out}, self.rounds, warm=True)
+            if timing.name not in self.left_out
+        ]
+        layouts = interleaved(
+            {name: (settings, self.fresh(run)) for name, (settings, run) in self.layouts(work).items()}, self.rounds
+        )
+        shares = shares_of({t.name: t for t in timings}, {t.name: t for t in layouts})
+        two = shares["two_workers"]
         text = "\n".join(
             [
                 f"# Scoring {self.rows:,} rows x {len(FEATURES)} float32 features, Parquet to Parquet",
@@ -109,20 +127,21 @@ class Bench:
                 "",
                 table(timings, self.rows),
                 "",
-                *(f"- {name}: left out, {why}." for name, why in left_out.items()),
-                f"- rayforest reaches {floor.ratio_to(timings[0]):.2f} of the floor's rows a second.",
+                *(f"- {name}: left out, {why}." for name, why in self.left_out.items()),
+                f"- rayforest reaches {shares['of_floor']['contenders']:.2f} of the floor's rows a second.",
                 "",
                 "## How files lie, and workers",
                 "",
                 table(layouts, self.rows),
                 "",
-                "Rows a second of the even case: "
-                + ", ".join(f"{t.name} {1 / t.ratio_to(layouts[0]):.2f}" for t in layouts[1:-1])
-                + f". Two workers are {layouts[-1].ratio_to(layouts[0]):.2f} times as fast as one.",
+                f"- Rows a second of the even case: {listed(shares['of_even'])}.",
+                f"- The same of the floor itself: {listed(shares['floor_of_even'])}.",
+                f"- Of the floor's rows a second on the same files: {listed(shares['of_floor'])}.",
+                f"- Two workers are {two['rayforest']:.2f} times as fast as one (the floor: {two['floor']:.2f}).",
                 "",
                 "## From the command to the first finished shard",
                 "",
-                *(f"- {name}: {seconds:.1f} s" for name, seconds in first.items()),
+                *(f"- {name}: {seconds:.1f} s" for name, seconds in first_shard.items()),
                 "",
                 "## Where the processor time goes, us a row, one worker",
                 "",
@@ -134,9 +153,10 @@ class Bench:
             "rows": self.rows,
             "load_before": self.load_before,
             "contenders": as_json(timings),
-            "left_out": left_out,
+            "left_out": self.left_out,
             "layouts": as_json(layouts),
-            "first_shard_s": first,
+            "shares": shares,
+            "first_shard_s": first_shard,
             "profile_us_a_row": profile,
         }
         return text, document
@@ -154,56 +174,80 @@ class Bench:
         where = [f'score.source="{self.folder / source}"', f'score.destination="{out}"']
         return rayforest.score(self.folder / "project.toml", overrides=[*where, *settings])
 
-    def contenders(self, stack: ExitStack, work: Work) -> dict[str, tuple[str, Callable[[Path], object] | None]]:
-        """Name -> settings, and what to time; None where it cannot run, with the reason instead of settings."""
-        first = self.folder / "first"
-        self.score(first)
-        floor = Floor(work, encodings_of(Path(next(iter(rayforest.files(first))))))
-        self.floor, booster = floor, lgb.Booster(model_file=str(work.booster))
+    def contenders(self, stack: ExitStack, work: Work, only: str | None) -> dict[str, Contender]:
+        """Those that can run, ours first; `left_out` has the others."""
+        floor, booster = Floor(work, self.encodings), lgb.Booster(model_file=str(work.booster))
         pool = stack.enter_context(get_context("spawn").Pool(WORKERS, processes.start, (work.trees,)))
         stack.enter_context(self.ray())
-        found: dict[str, tuple[str, Callable[[Path], object] | None]] = {
-            "rayforest": ("in-process, engine auto (kernel)", self.score),
-            "rayforest, onnxruntime": (
+        ways: dict[str, Callable[[], Contender]] = {
+            "rayforest": lambda: ("in-process, engine auto (kernel)", self.score),
+            "rayforest, onnxruntime": lambda: (
                 "in-process",
                 lambda out: self.score(out, "even", "score.engine=onnxruntime"),
             ),
-            "rayforest on Ray": ("engine auto (kernel)", lambda out: self.score(out, "even", "run.executor=ray")),
-            "Ray Data + onnxruntime": self.ray_data(work),
-            "processes + onnxruntime": (
+            "rayforest on Ray": lambda: (
+                "engine auto (kernel); after Ray Data's turn, Ray starts the workers anew",
+                lambda out: self.score(out, "even", "run.executor=ray"),
+            ),
+            "Ray Data + onnxruntime": lambda: self.ray_data(work),
+            "processes + onnxruntime": lambda: (
                 f"{WORKERS} warm processes, a file a task",
                 lambda out: processes.score(work, out, pool),
             ),
-            "Polars + LightGBM": (
+            "Polars + LightGBM": lambda: (
                 f"one process, num_threads={WORKERS}",
                 lambda out: polars_lightgbm.score(work, out, booster),
             ),
-            "Daft + onnxruntime": self.daft(work),
-            "floor": (
-                f"pyarrow, kernel, pyarrow: {WORKERS} threads, nothing durable",
-                floor.score,
-            ),
+            "Daft + onnxruntime": lambda: self.daft(work),
+            "floor": lambda: (f"pyarrow, kernel, pyarrow: {WORKERS} threads, nothing durable", floor.score),
         }
+        found: dict[str, Contender] = {}
+        for name, way in ways.items():
+            if not only or only in name or name in ALWAYS:
+                with self.leaving_out(name):
+                    found[name] = way()
         return found
 
-    def ray_data(self, work: Work) -> tuple[str, Callable[[Path], object] | None]:
+    def ray_data(self, work: Work) -> Contender:
         """Ray Data with the batch size that is fastest on these rows."""
-        try:
-            peer = importlib.import_module("benchmarks.peers.ray_data")
-        except ImportError as error:
-            return f"{error.name} is not installed", None
+        peer = importlib.import_module("benchmarks.peers.ray_data")
         rows = peer.best_batch_rows(work, self.folder / "batch-sizes")
-        settings = f"{WORKERS} actors of 0.5 CPU, batches of {rows:,} (the best of {peer.BATCH_ROWS}), pyarrow"
+        sizes = ", ".join(f"{size:,}" for size in peer.BATCH_ROWS)
+        settings = f"{WORKERS} actors of 0.5 CPU, pyarrow batches of {rows:,} (the best of {sizes})"
         return settings, lambda out: peer.score(work, out, rows)
 
-    def daft(self, work: Work) -> tuple[str, Callable[[Path], object] | None]:
-        """Daft, where it is installed."""
+    def daft(self, work: Work) -> Contender:
+        """Daft, which is to tell nobody and to draw nothing."""
         os.environ |= {"DO_NOT_TRACK": "true", "DAFT_PROGRESS_BAR": "0"}
+        peer = importlib.import_module("benchmarks.peers.daft_onnx")
+        settings = f"{version('daft')}, {WORKERS} processes, batches of {peer.BATCH_ROWS:,}"
+        return settings, lambda out: peer.score(work, out)
+
+    @contextmanager
+    def leaving_out(self, name: str) -> Iterator[None]:
+        """Whatever a peer raises leaves it out of the run, which goes on; what is ours stops it."""
         try:
-            peer = importlib.import_module("benchmarks.peers.daft_onnx")
-        except ImportError as error:
-            return f"{error.name} is not installed", None
-        return f"{WORKERS} processes, batches of {peer.BATCH_ROWS:,}", lambda out: peer.score(work, out)
+            yield
+        except Exception as error:
+            if name in OURS:
+                raise
+            if isinstance(error, ModuleNotFoundError):
+                why = f"{error.name} is not installed"
+            else:
+                lines = str(error).strip().splitlines() or [""]  # Ray's and Daft's end with the cause
+                why = f"{type(error).__name__}: {lines[-1][:200]}"
+            self.left_out[name] = why
+            print(f"{name} is left out: {why}", file=sys.stderr, flush=True)
+
+    def sparing(self, name: str, run: Callable[[Path], object]) -> Callable[[Path], object]:
+        """The same, and nothing once the contender is left out."""
+
+        def work(out: Path) -> None:
+            if name not in self.left_out:
+                with self.leaving_out(name):
+                    run(out)
+
+        return work
 
     @contextmanager
     def ray(self) -> Iterator[None]:
@@ -222,43 +266,48 @@ class Bench:
         finally:
             head.stop()
 
-    def fresh(self, run: Callable[..., object], *arguments: object) -> Callable[[], object]:
+    def fresh(self, run: Callable[[Path], object]) -> Callable[[], object]:
         """The same with a new folder each time."""
+        return lambda: run(self.folder / f"run-{next(self._numbers)}")
 
-        def work() -> object:
-            return run(self.folder / f"run-{next(self._numbers)}", *arguments)
-
-        return work
-
-    def check_agreement(self, contenders: dict[str, tuple[str, Callable[[Path], object]]]) -> None:
-        """Stop unless all contenders give every row the same prediction and, within 1e-15, probability."""
+    def check_agreement(self, contenders: dict[str, Contender]) -> None:
+        """Let each run once: every row has the same prediction from all and, within 1e-15, the same probability."""
         expected: pa.Table | None = None
         for name, (_, run) in contenders.items():
             out = self.folder / f"agree-{next(self._numbers)}"
-            run(out)
-            current = (out / "current").exists()
-            files = [Path(f) for f in rayforest.files(out)] if current else sorted(out.rglob("*.parquet"))
-            found = pa.concat_tables(
-                [pq.ParquetFile(f).read().select(["id", "prediction", "probability"]) for f in files]
-            )
-            found = found.cast(expected.schema if expected is not None else found.schema).sort_by("id")
-            shutil.rmtree(out)
-            if expected is None:
-                expected = found
-            if found.num_rows != self.rows or not found["id"].equals(expected["id"]):
-                raise SystemExit(f"{name} scored other rows")
-            difference = np.abs(found["probability"].to_numpy() - expected["probability"].to_numpy()).max()
-            if difference > 1e-15 or not found["prediction"].equals(expected["prediction"]):
-                raise SystemExit(f"{name} gives other scores, by up to {difference}")
+            with self.leaving_out(name):
+                run(out)
+                found = scored_rows(out, expected)
+                if expected is None:
+                    expected = found
+                if found.num_rows != self.rows or not found["id"].equals(expected["id"]):
+                    raise OtherScoresError("it scored other rows")
+                difference = np.abs(found["probability"].to_numpy() - expected["probability"].to_numpy()).max()
+                if difference > 1e-15 or not found["prediction"].equals(expected["prediction"]):
+                    raise OtherScoresError(f"its scores are others, by up to {difference}")
+            shutil.rmtree(out, ignore_errors=True)
 
-    def layouts(self) -> dict[str, Contender]:
-        """The same rows in other files, and one worker; the even case first, one worker last."""
-        return {
-            "even": ("8 files, row groups of 131,072", self.fresh(self.score)),
-            "small files": (f"{self.small_files:,} files", self.fresh(self.score, "small")),
-            "one large file": ("row groups of 1,000,000 rows", self.fresh(self.score, "large")),
-            "one worker": ("8 files", self.fresh(self.score, "even", "run.workers=1")),
+    def layouts(self, work: Work) -> dict[str, Contender]:
+        """The same rows in other files, and one worker; the even case first, then the floor in all of them."""
+        layouts = {
+            "even": ("8 files, row groups of 131,072", "even", WORKERS),
+            "small files": (f"{self.small_files:,} files", "small", WORKERS),
+            "one large file": (f"row groups of {self.rows // 4:,}", "large", WORKERS),
+            "one worker": ("8 files", "even", 1),
         }
+        ours: dict[str, Contender] = {
+            name: (settings, lambda out, source=source, n=n: self.score(out, source, f"run.workers={n}"))  # type: ignore[misc]
+            for name, (settings, source, n) in layouts.items()
+        }
+        floors = {
+            f"floor, {name}": (settings, Floor(self.layout(work, source, n), self.encodings).score)
+            for name, (settings, source, n) in layouts.items()
+        }
+        return {**ours, **floors}
+
+    def layout(self, work: Work, source: str, workers: int) -> Work:
+        """The same rows in other files, or with other workers."""
+        return replace(work, source=self.folder / source, workers=workers)
 
     def first_shard(self) -> dict[str, float]:
         """Seconds from starting the command to the first record, the median of three."""
@@ -286,40 +335,43 @@ class Bench:
         finally:
             process.communicate()
 
-    def profile(self) -> dict[str, float]:
-        """Processor time of one worker by part, microseconds a row; the parts of a shard, and then all of the stage."""
-        from rayforest.scoring.score import ScoreTask
 
-        profiler = cProfile.Profile(time.thread_time)
-        task = ScoreTask.__call__
+class OtherScoresError(Exception):
+    """A contender does not give what the first one gives."""
 
-        def profiled(*arguments: object) -> None:
-            profiler.enable()
-            try:
-                task(*arguments)  # type: ignore[arg-type]
-            finally:
-                profiler.disable()
 
-        began = time.process_time()
-        with mock.patch.object(ScoreTask, "__call__", profiled):
-            self.score(self.folder / f"profile-{next(self._numbers)}", "even", "run.workers=1")
-        whole = time.process_time() - began
-        spent = {(Path(file).name, name): row[3] for (file, _, name), row in pstats.Stats(profiler).stats.items()}  # type: ignore[attr-defined]
-        parts = {
-            "reading": ("source.py", "read"),
-            "typing, checks and features": ("inputs.py", "__call__"),
-            "trees": ("engines.py", "raw_score"),
-            "predictions from raw scores": ("link.py", "__call__"),
-            "columns of the model": ("outputs.py", "columns"),
-            "writing": ("attempt.py", "write"),
-            "a shard in all": ("score.py", "__call__"),
-        }
-        micros = {name: spent[key] / self.rows * 1e6 for name, key in parts.items()}
-        micros |= {"the stage in all, with its plan, commits and manifest": whole / self.rows * 1e6}
-        assert self.floor is not None
-        floor = self.floor.score(self.folder / f"profile-{next(self._numbers)}")
-        micros |= {f"the floor: {part}": seconds / self.rows * 1e6 for part, seconds in floor.items()}
-        return micros | {"the floor in all": floor.total() / self.rows * 1e6}
+def scored_rows(out: Path, expected: pa.Table | None) -> pa.Table:
+    """What a contender wrote, sorted by id, in the expected types."""
+    current = (out / "current").exists()
+    files = [Path(f) for f in rayforest.files(out)] if current else sorted(out.rglob("*.parquet"))
+    found = pa.concat_tables([pq.ParquetFile(f).read().select(["id", "prediction", "probability"]) for f in files])
+    return found.cast(expected.schema if expected is not None else found.schema).sort_by("id")
+
+
+def shares_of(timings: dict[str, Timing], layouts: dict[str, Timing]) -> dict[str, dict[str, float]]:
+    """How many of the rows a second, round by round: of the even case, of the floor, and of one worker."""
+
+    def share(name: str, whole: str) -> float:
+        return layouts[whole].ratio_to(layouts[name])
+
+    others, cases = ("small files", "one large file"), ("even", "small files", "one large file", "one worker")
+    return {
+        "of_even": {name: share(name, "even") for name in others},
+        "floor_of_even": {name: share(f"floor, {name}", "floor, even") for name in others},
+        "of_floor": {
+            "contenders": timings["floor"].ratio_to(timings["rayforest"]),
+            **{name: share(name, f"floor, {name}") for name in cases},
+        },
+        "two_workers": {
+            "rayforest": share("even", "one worker"),
+            "floor": share("floor, even", "floor, one worker"),
+        },
+    }
+
+
+def listed(shares: dict[str, float]) -> str:
+    """For a sentence."""
+    return ", ".join(f"{name} {share:.2f}" for name, share in shares.items() if name != "contenders")
 
 
 if __name__ == "__main__":

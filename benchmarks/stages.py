@@ -66,7 +66,7 @@ def run(folder: Path, rows: int, rounds: int, *, quick: bool) -> None:
     )
     scored = interleaved(
         {
-            "rayforest score": ("two threads; onnxruntime", lambda: ours("score")),
+            "rayforest score": ("two threads; engine auto (kernel)", lambda: ours("score")),
             "Polars + LightGBM": ("num_threads=2", lambda: plain_score(folder, bundle, booster, files)),
         },
         rounds,
