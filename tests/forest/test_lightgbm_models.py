@@ -29,6 +29,11 @@ def test_a_random_model_scores_the_same_bits_and_reaches_the_same_leaves(seed: i
     rows = np.concatenate([case.rows, threshold_rows(text, case.rows, max_splits=50)])
     leaves = case.booster.predict(rows, pred_leaf=True, num_iteration=case.num_iteration, num_threads=1)
     assert np.array_equal(forest.leaf_index(rows), leaves.reshape(len(rows), -1)), case.kind
+    scores = forest.raw_score(rows)
+    for row in range(0, len(rows), 40):
+        one = rows[row : row + 1]
+        assert np.array_equal(forest.leaf_index(one)[0], leaves.reshape(len(rows), -1)[row]), case.kind
+        assert np.array_equal(forest.raw_score(one), scores[row : row + 1]), case.kind
 
 
 def train(x: NDArray[np.float64], rounds: int, **params: object) -> lightgbm.Booster:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -44,7 +44,7 @@ def count_rows(data: Data) -> int:
     return len(data)
 
 
-def blocks(data: Data, n_features: int | None, n_used: int) -> Iterator[Block]:
+def blocks(data: Data, n_features: int | None, n_used: int) -> Iterable[Block]:
     """The data's rows in order.
 
     Args:
@@ -56,15 +56,10 @@ def blocks(data: Data, n_features: int | None, n_used: int) -> Iterator[Block]:
         InputError: another number of columns, or a column that holds no numbers.
     """
     if isinstance(data, np.ndarray):
-        if data.ndim != 2:
-            raise InputError("The data is no matrix.", expected="[rows, features]", found=str(list(data.shape)))
-        _check_width(data.shape[1], n_features, n_used)
-        yield _matrix_block(data)
-        return
+        return (_matrix_block(data, n_features, n_used),)
     table = _as_table(data)
     _check_width(table.num_columns, n_features, n_used)
-    for batch in table.to_batches():
-        yield _batch_block(batch)
+    return map(_batch_block, table.to_batches())
 
 
 def _check_width(width: int, n_features: int | None, n_used: int) -> None:
@@ -85,23 +80,29 @@ def _as_table(data: Any) -> Any:
     )
 
 
-def _matrix_block(matrix: NDArray[Any]) -> Block:
+def _matrix_block(matrix: NDArray[Any], n_features: int | None, n_used: int) -> Block:
+    if matrix.ndim != 2:
+        raise InputError("The data is no matrix.", expected="[rows, features]", found=str(list(matrix.shape)))
     if matrix.dtype not in _FLOATS:
         if matrix.dtype.kind not in "biuf":
             raise InputError(
                 "The matrix holds no numbers.", expected="float64, float32 or integers", found=str(matrix.dtype)
             )
         matrix = matrix.astype(np.float64)
-    at, columns = _matrix_columns(matrix.shape[1], *matrix.strides, matrix.itemsize)
-    return Block(len(matrix), address_of(matrix), at, (matrix, columns))
+    rows, width = matrix.shape
+    at, columns = _matrix_columns(width, matrix.strides, matrix.itemsize, n_features, n_used)
+    return Block(rows, address_of(matrix), at, (matrix, columns))
 
 
 @lru_cache(maxsize=64)
-def _matrix_columns(width: int, row_step: int, step: int, itemsize: int) -> tuple[int, NDArray[np.int64]]:
-    """The columns of a matrix and their address: calls with a few rows come with one shape."""
+def _matrix_columns(
+    width: int, strides: tuple[int, int], itemsize: int, n_features: int | None, n_used: int
+) -> tuple[int, NDArray[np.int64]]:
+    """The columns of a matrix and their address: calls with a few rows come with one form, which fits the model."""
+    _check_width(width, n_features, n_used)
     columns = np.empty((width, 5), dtype=np.int64)
-    columns[:] = (0, row_step, itemsize == 4, 0, 0)
-    columns[:, ADDRESS] = step * np.arange(width)
+    columns[:] = (0, strides[0], itemsize == 4, 0, 0)
+    columns[:, ADDRESS] = strides[1] * np.arange(width)
     return columns.ctypes.data, columns
 
 

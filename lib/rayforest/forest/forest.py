@@ -157,6 +157,7 @@ class _Prepared:
             weight=weight.ctypes.data,
             columns=bins.columns,
             trees=trees.trees,
+            tests=len(trees.test_column),
         )
         numbers = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in (*plan, *bins, *trees)]
         array = np.array(numbers, dtype=np.int64)

@@ -33,7 +33,6 @@ from rayforest.forest.lanes import (
 )
 from rayforest.forest.layout import (
     ADDRESS,
-    FEW_ROWS,
     IS_FLOAT32,
     STRIDE,
     TILE,
@@ -314,7 +313,7 @@ def define(name: str) -> Any:
         at, walker = _int64s(scratch + plan.at, max(TILE, trees.trees)), _int32s(scratch + plan.walker, trees.trees)
         sums = reals(scratch + plan.sums, plan.targets * TILE)
         initial = real(np.inf if plan.aggregate == 2 else -np.inf if plan.aggregate == 3 else 0.0)
-        if rows <= FEW_ROWS:
+        if rows <= plan.few_rows:
             out[:] = initial
             for row in range(rows):
                 for s in range(bins.sources):

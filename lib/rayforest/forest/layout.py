@@ -11,8 +11,8 @@ first value's bit in it."""
 
 TILE = 256
 """Rows that go through all trees together; their byte columns stay in the cache."""
-FEW_ROWS = 4
-"""Up to here, a row through all trees at a time is faster than a vector of rows."""
+_TESTS_A_WALK = 40
+"""Tests of a vector of rows that take as long as one row's walk through one tree (measured with AVX-512)."""
 
 LINE = 64
 """Bytes of a cache line, and of the widest vector."""
@@ -28,6 +28,8 @@ class Plan(NamedTuple):
     targets: int
     weight: int
     """Address of float32 or float64, see `Trees`."""
+    few_rows: int
+    """Up to here, a row through all trees at a time is faster than a vector of rows."""
 
     tile: int
     """int8 [columns, TILE] from here on in the scratch memory: byte columns."""
@@ -47,10 +49,13 @@ class Plan(NamedTuple):
     """Bytes of scratch memory, which must begin at a cache line."""
 
     @classmethod
-    def of(cls, *, to_float32: bool, aggregate: int, targets: int, weight: int, columns: int, trees: int) -> Plan:
-        """Cut the scratch memory into parts."""
+    def of(
+        cls, *, to_float32: bool, aggregate: int, targets: int, weight: int, columns: int, trees: int, tests: int
+    ) -> Plan:
+        """Cut the scratch memory into parts for so many byte columns, trees, and tests of all trees together."""
         sizes = (columns * TILE, 8 * TILE, 4 * TILE, 8 * max(TILE, trees), 4 * trees, 4 * TILE, 8 * targets * TILE)
         begins = [0]
         for size in sizes:
             begins.append(begins[-1] + -(-size // LINE) * LINE)
-        return cls(int(to_float32), aggregate, targets, weight, *begins)
+        few_rows = max(1, round(tests / (_TESTS_A_WALK * trees))) if trees else 0
+        return cls(int(to_float32), aggregate, targets, weight, few_rows, *begins)
