@@ -38,13 +38,14 @@ def list_files(source: Source) -> list[SourceFile]:
         InputError: a pattern matches nothing, a path cannot be read, a file is of no known format.
     """
     found: dict[str, tuple[Path, Path]] = {}
+    folders: dict[str, str] = {}
     for pattern in source.patterns:
         try:
             fixed, files = _expand(pattern, source)
         except OSError as error:  # a name that is too long, a disk that fails
             raise InputError(f"{pattern!r} cannot be read", found=error.strerror or "") from error
         for file in files:
-            found.setdefault(os.path.realpath(file), (fixed, file))
+            found.setdefault(_real_path(file, folders), (fixed, file))
     names = _distinct_names(list(found.values()))
     return [_describe(file, name, source) for (_, file), name in zip(found.values(), names, strict=True)]
 
@@ -133,6 +134,16 @@ def _is_data(name: str, source: Source) -> bool:
     if by_ending is None:
         return asked is not None and not PurePosixPath(name).suffix
     return source.format in (None, by_ending)
+
+
+def _real_path(file: Path, folders: dict[str, str]) -> str:
+    """The path without links; `folders` remembers those of folders."""
+    if file.is_symlink():
+        return os.path.realpath(file)
+    folder, name = os.path.split(file)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    return f"{folders[folder]}/{name}"
 
 
 def _hidden(path: Path) -> bool:

@@ -24,6 +24,8 @@ SHARD_ROWS = 524_288
 SHARD_BYTES = 128 << 20
 """Stored bytes of a shard, at most, where rows are wide."""
 
+_INSPECTED_FILES, _INSPECTED_BYTES = 32, 8 << 20
+
 
 def data_source(project: Project) -> Source:
     """The tables that prepare reads."""
@@ -101,6 +103,20 @@ def claim_inputs(
             plan_shards(inspected(), shard_rows=rows, shard_bytes=SHARD_BYTES, whole_shards=whole)
         )
     return Claimed(version, plan)
+
+
+def _batches(files: list[SourceFile]) -> Iterator[list[SourceFile]]:
+    """Files to inspect in one task: of Parquet only the footer is read, of CSV every byte."""
+    batch: list[SourceFile] = []
+    size = 0
+    for file in files:
+        batch.append(file)
+        size += file.size if file.format == "csv" else 0
+        if len(batch) == _INSPECTED_FILES or size >= _INSPECTED_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _known_identities(destination: Destination) -> dict[tuple[str, int, str], str]:

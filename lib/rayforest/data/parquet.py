@@ -17,6 +17,10 @@ from rayforest.engine.shards import Piece, Slice
 from rayforest.errors import InputError
 
 _MAGIC = b"PAR1"
+_NEXT_INT32 = b"\x15"
+"""Field after the last one, of type int32."""
+_PAGE_KINDS = (b"\x2c", b"\x4c", b"\x5c")
+"""Field 5, 7 or 8 after field 3, a struct: data page, dictionary page, data page of version 2."""
 _MAGIC_ENCRYPTED = b"PARE"
 
 
@@ -45,6 +49,25 @@ def _identity(uri: str, file: pa.NativeFile) -> str:
         )
     file.seek(size - 8 - length)
     return f"{size}-{hashlib.sha256(file.read(length)).hexdigest()}"
+
+
+def has_page_checksums(uri: str) -> bool:
+    """Whether the first page of a file has a checksum, or where nothing tells: it is not where it is in most files.
+
+    Reads the header in Thrift's compact protocol: three numbers, then the checksum or one of the page's own headers.
+    """
+    with errors_name_the_file(uri), pa.OSFile(uri) as file:
+        file.seek(len(_MAGIC))
+        header = file.read(32)
+    at = 0
+    for _ in range(3):
+        if header[at : at + 1] != _NEXT_INT32:
+            return True
+        at += 1
+        while header[at : at + 1] >= b"\x80":
+            at += 1
+        at += 1
+    return header[at : at + 1] not in _PAGE_KINDS
 
 
 def parquet_pieces(uri: str) -> tuple[Piece, ...]:

@@ -69,6 +69,11 @@ def check_names(uri: str, columns: tuple[str, ...], schema: pa.Schema) -> None:
     )
 
 
+def can_read(columns: tuple[str, ...], schema: pa.Schema) -> bool:
+    """Whether `check_names` passes."""
+    return _refused(columns, schema) is None
+
+
 @lru_cache(maxsize=64)  # thousands of files have one schema
 def _refused(columns: tuple[str, ...], schema: pa.Schema) -> tuple[str, int] | None:
     """The first column that cannot be read, and how often the schema has it."""

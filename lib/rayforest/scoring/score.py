@@ -22,7 +22,7 @@ from rayforest.data.kinds import Kind
 from rayforest.data.prepare import stored_column
 from rayforest.data.raw import BATCH_ROWS, RawBatch, Source
 from rayforest.data.recipe import Recipe
-from rayforest.data.source import columns, list_files, read, stored_schema
+from rayforest.data.source import columns, list_files, read, read_all, stored_schema
 from rayforest.engine.attempt import Attempt
 from rayforest.engine.executors import Executor
 from rayforest.engine.publish import clean, publish
@@ -68,7 +68,7 @@ class ScoreTask:
     def __call__(self, shard: Shard, attempt: Attempt) -> None:
         """Score one shard."""
         metrics = RunningMetrics(threshold=self.outputs.threshold)
-        for batches in _together(self._read(shard)):
+        for batches in _together(read_all(shard.slices, self.source, self.columns, optional=self._optional)):
             rows = sum(batch.table.num_rows for batch in batches)
             attempt.count_in(rows + sum(len(batch.broken) for batch in batches))
             table = batches[0].table if len(batches) == 1 else _joined([batch.table for batch in batches])
@@ -89,10 +89,6 @@ class ScoreTask:
                     metrics.update(self._scorer.bundle.problem, prediction, labels)
         if metrics.rows:
             attempt.sidecar(metrics.to_json())
-
-    def _read(self, shard: Shard) -> Iterator[RawBatch]:
-        for piece in shard.slices:
-            yield from read(piece, self.source, self.columns, optional=self._optional)
 
     @cached_property
     def columns(self) -> list[str]:
