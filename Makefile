@@ -32,6 +32,7 @@ format: $(READY)          ## let ruff rewrite what it can
 
 bench: $(READY)           ## every benchmark; results go to benchmarks/results. A peer that does not install is left out
 	-$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[bench]"
+	-$(BIN)/python -m pip install --quiet --no-deps "daft>=0.7,<0.8"  # it asks for pyarrow below 26, and runs with 26
 	$(BIN)/python -m benchmarks
 
 chaos: $(READY)           ## kill processes for a long time, and write down what held
