@@ -27,10 +27,9 @@ def cache_folder() -> Path:
 def find(folder: Path, name: str) -> bytes | None:
     """The code kept under a name; None where there is none, or none that can be trusted to be whole and the user's."""
     try:
-        _check(folder.lstat())
-        descriptor = os.open(folder / name, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-        with os.fdopen(descriptor, "rb") as file:
-            _check(os.fstat(descriptor))
+        _check(folder.stat())
+        with (folder / name).open("rb") as file:
+            _check(os.fstat(file.fileno()))
             kept = file.read()
     except OSError:
         return None
@@ -45,7 +44,7 @@ def keep(folder: Path, name: str, code: bytes) -> None:
         OSError: the folder cannot be made or written, or others may write it too.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _check(folder.lstat())
+    _check(folder.stat())
     descriptor, temporary = tempfile.mkstemp(dir=folder)  # mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:

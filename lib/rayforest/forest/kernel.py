@@ -5,7 +5,7 @@ needs none of them either (see `compiling`). A row's result depends on that row 
 an integer is passed for nothing, and an array costs a test for negative indices wherever it is used.
 """
 
-# ruff: noqa: ARG001, PLR0912  intrinsics have typed signatures; a call in a loop would cost more than a branch
+# ruff: noqa: PLR0912  intrinsics have typed signatures; a call in a loop would cost more than a branch
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from typing import Any
 
 import numpy as np
 from numba import njit, types
-from numba.np import arrayobj
 from numba.np.unsafe import ndarray
 
 from rayforest.forest.binning import Bins
 from rayforest.forest.lanes import (
     fill,
-    intrinsic,
     keep_inside,
     keep_up_to,
     load,
@@ -40,69 +38,28 @@ from rayforest.forest.layout import (
     VALIDITY_BIT,
     Plan,
 )
+from rayforest.forest.memory import (
+    array_maker,
+    float32_at,
+    float64_at,
+    float64s,
+    int8_at,
+    int8s,
+    int32_at,
+    int32s,
+    int64_at,
+    int64s,
+    strided_float32,
+    strided_float64,
+    uint8_at,
+)
 from rayforest.forest.pack import UNROLLED, Trees
 
 _PLAN_FIELDS, _BIN_FIELDS, _TREE_FIELDS = len(Plan._fields), len(Bins._fields), len(Trees._fields)
-make_array: Any = arrayobj.make_array
-populate_array: Any = arrayobj.populate_array
 _bare: Any = partial(njit, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """Compiles without what Python would need to call it, and without Numba's reference counts."""
 to_fixed_tuple: Any = ndarray.to_fixed_tuple
 _inlined: Callable[[Callable[..., Any]], Callable[..., Any]] = _bare(forceinline=True)
-
-
-def _reader(kind: Any) -> Any:
-    """What reads the item of this type at `address + stride * index`."""
-
-    def read(typing: Any, address: Any, index: Any, stride: Any) -> Any:
-        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            at = builder.add(arguments[0], builder.mul(arguments[1], arguments[2]))
-            return builder.load(builder.inttoptr(at, context.get_value_type(kind).as_pointer()), align=1)
-
-        return kind(types.int64, types.int64, types.int64), code
-
-    return intrinsic(read)
-
-
-_strided_float64, _strided_float32 = map(_reader, (types.float64, types.float32))
-
-
-def _item_reader(kind: Any) -> Any:
-    """What reads `array[index]` of an array of this type at an address."""
-
-    def read(typing: Any, address: Any, index: Any) -> Any:
-        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            array = builder.inttoptr(arguments[0], context.get_value_type(kind).as_pointer())
-            return builder.load(builder.gep(array, [arguments[1]]))
-
-        return kind(types.int64, types.int64), code
-
-    return intrinsic(read)
-
-
-_uint8, _int8, _int32, _int64, _float32, _float64 = map(
-    _item_reader, (types.uint8, types.int8, types.int32, types.int64, types.float32, types.float64)
-)
-
-
-def _array_maker(kind: Any) -> Any:
-    """What makes an array of this type and of `size` items of the memory at an address."""
-    array = types.Array(kind, 1, "C")
-
-    def make(typing: Any, address: Any, size: Any) -> Any:
-        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            made = make_array(array)(context, builder)
-            width = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind)))
-            data = builder.inttoptr(arguments[0], context.get_data_type(kind).as_pointer())
-            populate_array(made, data, [arguments[1]], [width], width, None)
-            return made._getvalue()
-
-        return array(types.int64, types.int64), code
-
-    return intrinsic(make)
-
-
-_int8s, _int32s, _int64s, _float64s = map(_array_maker, (types.int8, types.int32, types.int64, types.float64))
 
 
 @_inlined
@@ -110,29 +67,29 @@ def _read_column(
     base: int, columns: int, feature: int, row: int, rows: int, to_float32: int, zero: float, x: Any
 ) -> None:
     """Values of one feature as float64, missing ones as NaN."""
-    stride = _int64(columns, 5 * feature + STRIDE)
-    address = base + _int64(columns, 5 * feature + ADDRESS) + row * stride
-    if _int64(columns, 5 * feature + IS_FLOAT32):
+    stride = int64_at(columns, 5 * feature + STRIDE)
+    address = base + int64_at(columns, 5 * feature + ADDRESS) + row * stride
+    if int64_at(columns, 5 * feature + IS_FLOAT32):
         if stride == 4:
             for i in range(rows):
-                x[i] = _float32(address, i)
+                x[i] = float32_at(address, i)
         else:
             for i in range(rows):
-                x[i] = _strided_float32(address, i, stride)
+                x[i] = strided_float32(address, i, stride)
     elif stride == 8:
         for i in range(rows):
-            x[i] = _float64(address, i)
+            x[i] = float64_at(address, i)
     else:
         for i in range(rows):
-            x[i] = _strided_float64(address, i, stride)
-    if to_float32 and not _int64(columns, 5 * feature + IS_FLOAT32):
+            x[i] = strided_float64(address, i, stride)
+    if to_float32 and not int64_at(columns, 5 * feature + IS_FLOAT32):
         for i in range(rows):
             x[i] = np.float32(x[i])
-    validity = _int64(columns, 5 * feature + VALIDITY)
+    validity = int64_at(columns, 5 * feature + VALIDITY)
     if validity != 0:
-        bit = _int64(columns, 5 * feature + VALIDITY_BIT) + row
+        bit = int64_at(columns, 5 * feature + VALIDITY_BIT) + row
         for i in range(rows):
-            x[i] = x[i] if (_uint8(validity, (bit + i) >> 3) >> ((bit + i) & 7)) & 1 else np.nan
+            x[i] = x[i] if (uint8_at(validity, (bit + i) >> 3) >> ((bit + i) & 7)) & 1 else np.nan
     if zero >= 0:
         for i in range(rows):
             x[i] = np.nan if abs(x[i]) <= zero else x[i]
@@ -141,8 +98,8 @@ def _read_column(
 @_inlined
 def _find_codes(bins: Any, s: int, rows: int, x: Any, code: Any) -> None:
     """How many cuts lie below each value: the grid's cell first, then the comparisons that are left."""
-    low, scale, top = _float64(bins.grid_low, s), _float64(bins.grid_scale, s), _float64(bins.grid_top, s)
-    if _uint8(bins.by_bits, s):
+    low, scale, top = float64_at(bins.grid_low, s), float64_at(bins.grid_scale, s), float64_at(bins.grid_top, s)
+    if uint8_at(bins.by_bits, s):
         bits = x.view(np.int64)
         for i in range(rows):
             at = (np.float64(bits[i] >> 32) - low) * scale
@@ -153,16 +110,16 @@ def _find_codes(bins: Any, s: int, rows: int, x: Any, code: Any) -> None:
             at = (x[i] - low) * scale
             at = at if at > 0 else 0.0
             code[i] = np.int32(at if at < top else top)
-    cell, cut = bins.cell + 4 * _int64(bins.first_cell, s), bins.cut + 8 * _int64(bins.first_cut, s)
-    step = 1 << (_int32(bins.steps, s) - 1)
+    cell, cut = bins.cell + 4 * int64_at(bins.first_cell, s), bins.cut + 8 * int64_at(bins.first_cut, s)
+    step = 1 << (int32_at(bins.steps, s) - 1)
     for i in range(rows):
-        below = _int32(cell, code[i])
-        code[i] = below + step * (_float64(cut, below + step - 1) < x[i])
+        below = int32_at(cell, code[i])
+        code[i] = below + step * (float64_at(cut, below + step - 1) < x[i])
     while step > 1:
         step >>= 1
         for i in range(rows):
-            code[i] += step * (_float64(cut, code[i] + step - 1) < x[i])
-    nan_code = _int32(bins.nan_code, s)
+            code[i] += step * (float64_at(cut, code[i] + step - 1) < x[i])
+    nan_code = int32_at(bins.nan_code, s)
     for i in range(rows):
         code[i] = nan_code if x[i] != x[i] else code[i]
 
@@ -171,55 +128,71 @@ def _find_codes(bins: Any, s: int, rows: int, x: Any, code: Any) -> None:
 def _write_bytes(bins: Any, s: int, rows: int, code: Any, tile: Any, stride: int) -> None:
     """All byte columns of a source from its codes, `stride` bytes from one column to the next."""
     first, first_set, end = (
-        _int32(bins.first_column, s),
-        _int32(bins.first_set_column, s),
-        _int32(bins.first_column, s + 1),
+        int32_at(bins.first_column, s),
+        int32_at(bins.first_set_column, s),
+        int32_at(bins.first_column, s + 1),
     )
-    nan_code = _int32(bins.nan_code, s)
+    nan_code = int32_at(bins.nan_code, s)
     for column in range(first, first_set):
         base, flip, nan = (
-            _int32(bins.column_base, column) + 128,
-            _int8(bins.column_flip, column),
-            _int8(bins.column_nan, column),
+            int32_at(bins.column_base, column) + 128,
+            int8_at(bins.column_flip, column),
+            int8_at(bins.column_nan, column),
         )
         own = tile[column * stride :]
         for i in range(rows):
             byte = np.int8(min(max(code[i] - base, np.int32(-128)), np.int32(127))) ^ flip
             own[i] = nan if code[i] == nan_code else byte
-    width, sets = end - first_set, bins.sets + _int64(bins.first_set, s)
+    width, sets = end - first_set, bins.sets + int64_at(bins.first_set, s)
     for k in range(width):
         own = tile[(first_set + k) * stride :]
         for i in range(rows):
-            own[i] = _uint8(sets, np.int64(code[i]) * width + k)
+            own[i] = uint8_at(sets, np.int64(code[i]) * width + k)
+
+
+@_inlined
+def _make_bytes(
+    plan: Any, bins: Any, base: int, columns: int, row: int, rows: int, x: Any, code: Any, tile: Any, stride: int
+) -> None:
+    """All byte columns of some rows."""
+    for s in range(bins.sources):
+        feature, zero = int32_at(bins.feature, s), float64_at(bins.zero_bound, s)
+        _read_column(base, columns, feature, row, rows, plan.to_float32, zero, x)
+        _find_codes(bins, s, rows, x, code)
+        _write_bytes(bins, s, rows, code, tile, stride)
 
 
 @_inlined
 def _compare(kept: Any, trees: Any, test: int, tile: Any, row: int) -> Any:
     """Clear the leaves that this comparison rules out."""
-    column = load(tile, _int32(trees.test_column, test) + row, kept)
-    return keep_up_to(kept, column, fill(_int8(trees.test_byte, test), kept), fill(_int8(trees.test_mask, test), kept))
+    column = load(tile, int32_at(trees.test_column, test) + row, kept)
+    return keep_up_to(
+        kept, column, fill(int8_at(trees.test_byte, test), kept), fill(int8_at(trees.test_mask, test), kept)
+    )
 
 
 @_inlined
 def _look_up(kept: Any, trees: Any, test: int, tile: Any, row: int) -> Any:
     """Clear the leaves that this test of a set rules out."""
-    column = load(tile, _int32(trees.test_column, test) + row, kept)
-    return keep_inside(kept, column, fill(_int8(trees.test_byte, test), kept), fill(_int8(trees.test_mask, test), kept))
+    column = load(tile, int32_at(trees.test_column, test) + row, kept)
+    return keep_inside(
+        kept, column, fill(int8_at(trees.test_byte, test), kept), fill(int8_at(trees.test_mask, test), kept)
+    )
 
 
 @_inlined
 def _pass_tests(ones: Any, trees: Any, tree: int, tile: Any, row: int, place: Any) -> None:
     """The lowest leaf that all tests leave, for as many rows as `ones` has lanes."""
-    first, end = _int32(trees.first_plane, tree), _int32(trees.first_plane, tree + 1)
+    first, end = int32_at(trees.first_plane, tree), int32_at(trees.first_plane, tree + 1)
     left, plane = ones, fill(np.int8(0), ones)
     for p in range(end - 1, first - 1, -1):
         kept = ones
-        test, first_set = _int32(trees.first_test, p), _int32(trees.first_set_test, p)
+        test, first_set = int32_at(trees.first_test, p), int32_at(trees.first_set_test, p)
         for t in range(test, test + UNROLLED):
             kept = _compare(kept, trees, t, tile, row)
         for t in range(test + UNROLLED, first_set):
             kept = _compare(kept, trees, t, tile, row)
-        for t in range(first_set, _int32(trees.first_test, p + 1)):
+        for t in range(first_set, int32_at(trees.first_test, p + 1)):
             kept = _look_up(kept, trees, t, tile, row)
         left = where_any(kept, kept, left)
         plane = where_any(kept, fill(np.int8(p - first), ones), plane)
@@ -237,31 +210,31 @@ def _child(slot: int, value: Any) -> Any:
 @_inlined
 def _walk_tile(trees: Any, tree: int, tile: Any, rows: int, at: Any, place: Any) -> None:
     """Walk from the root to leaves, a level of all rows at a time."""
-    at[:rows] = _int64(trees.first_slot, tree)
-    for _ in range(_int32(trees.levels, tree)):
+    at[:rows] = int64_at(trees.first_slot, tree)
+    for _ in range(int32_at(trees.levels, tree)):
         moved = False
         for i in range(rows):
-            slot = _int64(trees.slot, at[i])
+            slot = int64_at(trees.slot, at[i])
             to = _child(slot, tile[np.uint64(((slot >> 9) & 0x3FFFFF) * TILE + i)])
             moved |= to != at[i]
             at[i] = to
         if not moved:
             break
     for i in range(rows):
-        place[i] = _int32(trees.slot_leaf, at[i])
+        place[i] = int32_at(trees.slot_leaf, at[i])
 
 
 @_inlined
 def _walk_row(trees: Any, row: Any, at: Any, walker: Any) -> None:
     """Walk one row through all trees, a level at a time; who stands at a leaf leaves the list of walkers."""
     for i in range(trees.trees):
-        at[i], walker[i] = _int64(trees.first_slot, i), i
+        at[i], walker[i] = int64_at(trees.first_slot, i), i
     walking = trees.trees
     while walking > 0:
         left = 0
         for w in range(walking):
             tree = np.uint64(walker[w])
-            slot = _int64(trees.slot, at[tree])
+            slot = int64_at(trees.slot, at[tree])
             to = _child(slot, row[np.uint64((slot >> 9) & 0x3FFFFF)])
             walker[left] = tree
             left += to != at[tree]
@@ -283,6 +256,22 @@ def _add(aggregate: int, weight: Any, place: Any, rows: int, sums: Any) -> None:
             sums[i] += weight[np.uint32(place[i])]
 
 
+@_inlined
+def _add_tree(plan: Any, trees: Any, tree: int, weight: Any, place: Any, rows: int, sums: Any, stride: int) -> None:
+    """Aggregate a tree's weights for each row and target, `stride` items from one target's sums to the next."""
+    for k in range(int32_at(trees.first_weights, tree), int32_at(trees.first_weights, tree + 1)):
+        target, own = int32_at(trees.weights_target, k), weight[int64_at(trees.weights_at, k) :]
+        _add(plan.aggregate, own, place, rows, sums[target * stride :])
+
+
+@_inlined
+def _number_leaves(trees: Any, tree: int, place: Any, rows: int, leaf_number: Any) -> None:
+    """Write the number of each row's leaf in a tree."""
+    first = int64_at(trees.first_leaf, tree)
+    for i in range(rows):
+        leaf_number[i * trees.trees + tree] = int32_at(trees.leaf_number, first + place[i])
+
+
 def define(name: str) -> Any:
     """The kernel for weights and sums of this type, float32 or float64; compiled.
 
@@ -296,64 +285,49 @@ def define(name: str) -> Any:
     - scratch: address of the memory that the plan cuts into parts.
     """
     real = getattr(types, name)
-    reals = _array_maker(real)
+    reals = array_maker(real)
     compiled: Callable[[Callable[..., None]], Any] = _bare(types.void(*[types.int64] * 7))
 
     @compiled
     def score(plan_at: int, base: int, columns: int, rows: int, out_at: int, leaves_at: int, scratch: int) -> None:
         bins_at = plan_at + 8 * _PLAN_FIELDS
         trees_at = bins_at + 8 * _BIN_FIELDS
-        plan = Plan(*to_fixed_tuple(_int64s(plan_at, _PLAN_FIELDS), _PLAN_FIELDS))
-        bins = Bins(*to_fixed_tuple(_int64s(bins_at, _BIN_FIELDS), _BIN_FIELDS))
-        trees = Trees(*to_fixed_tuple(_int64s(trees_at, _TREE_FIELDS), _TREE_FIELDS))
+        plan = Plan(*to_fixed_tuple(int64s(plan_at, _PLAN_FIELDS), _PLAN_FIELDS))
+        bins = Bins(*to_fixed_tuple(int64s(bins_at, _BIN_FIELDS), _BIN_FIELDS))
+        trees = Trees(*to_fixed_tuple(int64s(trees_at, _TREE_FIELDS), _TREE_FIELDS))
         weight, out = reals(plan.weight, 1 << 48), reals(out_at, rows * plan.targets)
-        leaf_number = _int32s(leaves_at, rows * trees.trees)
-        x, code = _float64s(scratch + plan.value, TILE), _int32s(scratch + plan.code, TILE)
-        tile, place = _int8s(scratch + plan.tile, bins.columns * TILE), _int32s(scratch + plan.place, TILE)
-        at, walker = _int64s(scratch + plan.at, max(TILE, trees.trees)), _int32s(scratch + plan.walker, trees.trees)
+        leaf_number = int32s(leaves_at, rows * trees.trees)
+        x, code = float64s(scratch + plan.value, TILE), int32s(scratch + plan.code, TILE)
+        tile, place = int8s(scratch + plan.tile, bins.columns * TILE), int32s(scratch + plan.place, TILE)
+        at, walker = int64s(scratch + plan.at, max(TILE, trees.trees)), int32s(scratch + plan.walker, trees.trees)
         sums = reals(scratch + plan.sums, plan.targets * TILE)
         initial = real(np.inf if plan.aggregate == 2 else -np.inf if plan.aggregate == 3 else 0.0)
         if rows <= plan.few_rows:
             out[:] = initial
             for row in range(rows):
-                for s in range(bins.sources):
-                    feature, zero = _int32(bins.feature, s), _float64(bins.zero_bound, s)
-                    _read_column(base, columns, feature, row, 1, plan.to_float32, zero, x)
-                    _find_codes(bins, s, 1, x, code)
-                    _write_bytes(bins, s, 1, code, tile, 1)
+                _make_bytes(plan, bins, base, columns, row, 1, x, code, tile, 1)
                 _walk_row(trees, tile, at, walker)
                 for tree in range(trees.trees):
-                    place[0] = _int32(trees.slot_leaf, at[tree])
-                    for k in range(_int32(trees.first_weights, tree), _int32(trees.first_weights, tree + 1)):
-                        own = weight[_int64(trees.weights_at, k) :]
-                        _add(plan.aggregate, own, place, 1, out[row * plan.targets + _int32(trees.weights_target, k) :])
+                    place[0] = int32_at(trees.slot_leaf, at[tree])
+                    _add_tree(plan, trees, tree, weight, place, 1, out[row * plan.targets :], 1)
                     if leaves_at:
-                        leaf = _int64(trees.first_leaf, tree) + place[0]
-                        leaf_number[row * trees.trees + tree] = _int32(trees.leaf_number, leaf)
+                        _number_leaves(trees, tree, place, 1, leaf_number[row * trees.trees :])
             return
         for row in range(0, rows, TILE):
             count = min(TILE, rows - row)
-            for s in range(bins.sources):
-                feature, zero = _int32(bins.feature, s), _float64(bins.zero_bound, s)
-                _read_column(base, columns, feature, row, count, plan.to_float32, zero, x)
-                _find_codes(bins, s, count, x, code)
-                _write_bytes(bins, s, count, code, tile, TILE)
+            _make_bytes(plan, bins, base, columns, row, count, x, code, tile, TILE)
             sums[:] = initial
             for tree in range(trees.trees):
-                if _int32(trees.first_plane, tree) == _int32(trees.first_plane, tree + 1):
+                if int32_at(trees.first_plane, tree) == int32_at(trees.first_plane, tree + 1):
                     _walk_tile(trees, tree, tile, count, at, place)
                 elif count > TILE // 2:
                     _pass_tests(ones256(), trees, tree, tile, 0, place)
                 else:
                     for part in range(0, count, 64):
                         _pass_tests(ones64(), trees, tree, tile, part, place)
-                for k in range(_int32(trees.first_weights, tree), _int32(trees.first_weights, tree + 1)):
-                    own = weight[_int64(trees.weights_at, k) :]
-                    _add(plan.aggregate, own, place, count, sums[_int32(trees.weights_target, k) * TILE :])
+                _add_tree(plan, trees, tree, weight, place, count, sums, TILE)
                 if leaves_at:
-                    first = _int64(trees.first_leaf, tree)
-                    for i in range(count):
-                        leaf_number[(row + i) * trees.trees + tree] = _int32(trees.leaf_number, first + place[i])
+                    _number_leaves(trees, tree, place, count, leaf_number[row * trees.trees :])
             for target in range(plan.targets):
                 for i in range(count):
                     out[(row + i) * plan.targets + target] = sums[target * TILE + i]
