@@ -243,25 +243,30 @@ def _walk_row(trees: Any, row: Any, at: Any, walker: Any) -> None:
 
 
 @_inlined
-def _add(aggregate: int, weight: Any, place: Any, rows: int, sums: Any) -> None:
-    """Aggregate a weight for each row, by place of its leaf."""
+def _add(aggregate: int, weight: Any, place: Any, rows: int, sums: Any, first: Any) -> None:
+    """Aggregate a weight for each row, by place of its leaf, from `sums[first]` on.
+
+    The index is unsigned, so that no sign is tested.
+    """
     if aggregate == 2:
         for i in range(rows):
-            sums[i] = min(sums[i], weight[np.uint32(place[i])])
+            sums[first + np.uint64(i)] = min(sums[first + np.uint64(i)], weight[np.uint32(place[i])])
     elif aggregate == 3:
         for i in range(rows):
-            sums[i] = max(sums[i], weight[np.uint32(place[i])])
+            sums[first + np.uint64(i)] = max(sums[first + np.uint64(i)], weight[np.uint32(place[i])])
     else:
         for i in range(rows):
-            sums[i] += weight[np.uint32(place[i])]
+            sums[first + np.uint64(i)] += weight[np.uint32(place[i])]
 
 
 @_inlined
-def _add_tree(plan: Any, trees: Any, tree: int, weight: Any, place: Any, rows: int, sums: Any, stride: int) -> None:
-    """Aggregate a tree's weights for each row and target, `stride` items from one target's sums to the next."""
+def _add_tree(
+    plan: Any, trees: Any, tree: int, weight: Any, place: Any, rows: int, sums: Any, first: int, stride: int
+) -> None:
+    """Aggregate a tree's weights for each row; a target's sums begin at `first + target * stride`."""
     for k in range(int32_at(trees.first_weights, tree), int32_at(trees.first_weights, tree + 1)):
         target, own = int32_at(trees.weights_target, k), weight[int64_at(trees.weights_at, k) :]
-        _add(plan.aggregate, own, place, rows, sums[target * stride :])
+        _add(plan.aggregate, own, place, rows, sums, np.uint64(first + target * stride))
 
 
 @_inlined
@@ -309,7 +314,7 @@ def define(name: str) -> Any:
                 _walk_row(trees, tile, at, walker)
                 for tree in range(trees.trees):
                     place[0] = int32_at(trees.slot_leaf, at[tree])
-                    _add_tree(plan, trees, tree, weight, place, 1, out[row * plan.targets :], 1)
+                    _add_tree(plan, trees, tree, weight, place, 1, out, row * plan.targets, 1)
                     if leaves_at:
                         _number_leaves(trees, tree, place, 1, leaf_number[row * trees.trees :])
             return
@@ -325,7 +330,7 @@ def define(name: str) -> Any:
                 else:
                     for part in range(0, count, 64):
                         _pass_tests(ones64(), trees, tree, tile, part, place)
-                _add_tree(plan, trees, tree, weight, place, count, sums, TILE)
+                _add_tree(plan, trees, tree, weight, place, count, sums, 0, TILE)
                 if leaves_at:
                     _number_leaves(trees, tree, place, count, leaf_number[row * trees.trees :])
             for target in range(plan.targets):
