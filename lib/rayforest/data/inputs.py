@@ -13,7 +13,7 @@ from typing import Any
 from rayforest.data.raw import CsvFormat, Source, SourceFile
 from rayforest.data.source import identify, inspect, list_files
 from rayforest.engine.commit import Destination, Version, plan_key
-from rayforest.engine.executors import Executor
+from rayforest.engine.executors import Executor, InProcess
 from rayforest.engine.plan import Plan
 from rayforest.engine.shards import InputFile, plan_shards
 from rayforest.engine.store import open_store
@@ -25,6 +25,7 @@ SHARD_BYTES = 128 << 20
 """Stored bytes of a shard, at most, where rows are wide."""
 
 _INSPECTED_FILES, _INSPECTED_BYTES = 32, 8 << 20
+_FEW_FILES = 2_000
 
 
 def data_source(project: Project) -> Source:
@@ -93,10 +94,14 @@ def claim_inputs(
     plan = version.plan()
     if plan is None:
         rows = shard_rows or SHARD_ROWS
+        nearest = executor if _is_much_to_inspect(files) else InProcess()
+
+        def inspect_each(batch: list[SourceFile]) -> list[InputFile]:
+            return [inspect(file, source, shard_rows=rows) for file in batch]
 
         def inspected() -> Iterator[InputFile]:
-            for outcome in executor.stream(lambda file: inspect(file, source, shard_rows=rows), files, ordered=True):
-                yield outcome.result()
+            for outcome in nearest.stream(inspect_each, _batches(files), ordered=True):
+                yield from outcome.result()
 
         whole = 1 if shard_rows else 2
         plan = version.write_plan(
@@ -117,6 +122,11 @@ def _batches(files: list[SourceFile]) -> Iterator[list[SourceFile]]:
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _is_much_to_inspect(files: list[SourceFile]) -> bool:
+    """Whether it takes longer than the start of a worker process, about a second."""
+    return len(files) > _FEW_FILES or sum(file.size for file in files if file.format == "csv") > _INSPECTED_BYTES
 
 
 def _known_identities(destination: Destination) -> dict[tuple[str, int, str], str]:
