@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from rayforest.engine.memory import KEPT_MEMORY
 from rayforest.errors import ConfigError
 from rayforest.jobs import demo, look, stages, where
 
@@ -36,6 +38,7 @@ app.add_typer(where.cluster, name="cluster", rich_help_panel="Clusters")
 
 def main() -> NoReturn:
     """Entry point of the `rayforest` command. SIGTERM stops a run as cleanly as Ctrl-C does."""
+    os.environ.update(KEPT_MEMORY | os.environ)  # read when Arrow is loaded, which is later
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         sys.exit(app(standalone_mode=False))

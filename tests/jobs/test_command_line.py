@@ -243,3 +243,20 @@ def test_the_demo_runs_on_ray_and_knows_the_best_possible_auc(tmp_path: Path) ->
     assert [step["command"] for step in found["steps"]] == ["prepare", "tune", "export", "score"]
     assert found["metrics"]["auc"] < found["metrics"]["best_possible_auc"] + 0.1
     assert "Ray, " in err
+
+
+@pytest.mark.parametrize(("users", "kept"), [({}, "-1"), ({"MIMALLOC_PURGE_DELAY": "50"}, "50")])
+def test_arrow_keeps_its_memory_unless_the_user_says_otherwise(users: dict[str, str], kept: str) -> None:
+    code = """
+import os, sys
+from rayforest.jobs import cli
+early = "pyarrow" in sys.modules  # the variable is read when it is loaded
+sys.argv = ["rayforest", "--help"]
+try:
+    cli.main()
+except SystemExit:
+    print(early, os.environ["MIMALLOC_PURGE_DELAY"])
+"""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MIMALLOC")}
+    done = subprocess.run([sys.executable, "-c", code], env=clean | users, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"False {kept}"

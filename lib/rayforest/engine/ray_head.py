@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rayforest.engine.memory import KEPT_MEMORY
 from rayforest.engine.processes import ProcessId, identify, is_running, send
 from rayforest.errors import RayforestError
 
@@ -128,7 +129,7 @@ def start_head(*, cpus: int | None = None, dashboard_port: int | None = None, cw
         *([] if dashboard_port is None else [f"--dashboard-port={dashboard_port}"]),
         *([] if cpus is None else [f"--num-cpus={cpus}"]),
     ]
-    environment = {k: v for k, v in os.environ.items() if k not in _FOREIGN_SETTINGS}
+    environment = KEPT_MEMORY | {k: v for k, v in os.environ.items() if k not in _FOREIGN_SETTINGS}
     environment |= SAFE_SETTINGS | _HEAD_SETTINGS | {"RAY_AUTH_TOKEN_PATH": str(folder / "token")}
     python = (sys.executable, "-P", "-m")  # -P: nothing in the working folder takes the place of a module
     command = (*python, "ray.scripts.scripts", "start", *arguments)
