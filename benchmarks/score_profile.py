@@ -14,7 +14,7 @@ from rayforest.engine.attempt import Attempt
 from rayforest.scoring.score import ScoreTask
 
 PARTS = {
-    "reading": [("source.py", "read")],
+    "reading": [("source.py", "read_all")],
     "typing, checks and features": [("inputs.py", "__call__")],
     "trees": [("engines.py", "raw_score")],
     "predictions from raw scores": [("link.py", "__call__")],
@@ -36,10 +36,14 @@ def profile_of(score: Callable[[], object], floor: Callable[[], Counter[str]], r
     Raises:
         KeyError: one of PARTS was never called.
     """
-    profiler = cProfile.Profile(time.thread_time)
+    profilers: list[cProfile.Profile] = []  # one a call: the next shard begins in another thread while one is committed
 
     def profiled(run: Callable[..., object]) -> Callable[..., object]:
-        return lambda *arguments: profiler.runcall(run, *arguments)
+        def call(*arguments: object) -> object:
+            profilers.append(cProfile.Profile(time.thread_time))
+            return profilers[-1].runcall(run, *arguments)
+
+        return call
 
     began = time.process_time()
     with (
@@ -48,7 +52,7 @@ def profile_of(score: Callable[[], object], floor: Callable[[], Counter[str]], r
     ):
         score()
     whole = time.process_time() - began
-    stats = pstats.Stats(profiler).stats  # type: ignore[attr-defined]
+    stats = pstats.Stats(*profilers).stats  # type: ignore[attr-defined]
     spent = {(Path(file).name, name): row[3] for (file, _, name), row in stats.items()}
     seconds = {name: sum(spent[key] for key in keys) for name, keys in PARTS.items()}
     seconds["the stage in all, with its plan, proof and manifest"] = whole
