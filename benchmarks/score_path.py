@@ -288,7 +288,7 @@ class Bench:
             shutil.rmtree(out, ignore_errors=True)
 
     def layouts(self, work: Work) -> dict[str, Contender]:
-        """The same rows in other files, and one worker; the even case first, then the floor in all of them."""
+        """The same rows in other files, with one worker, and on Ray; the even case first. Then the floor in other files."""
         layouts = {
             "even": ("8 files, row groups of 131,072", "even", WORKERS),
             "small files": (f"{self.small_files:,} files", "small", WORKERS),
@@ -299,6 +299,10 @@ class Bench:
             name: (settings, lambda out, source=source, n=n: self.score(out, source, f"run.workers={n}"))  # type: ignore[misc]
             for name, (settings, source, n) in layouts.items()
         }
+        ours["on Ray"] = (
+            "8 files; workers that are warm from the run before",
+            lambda out: self.score(out, "even", "run.executor=ray"),
+        )
         floors = {
             f"floor, {name}": (settings, Floor(self.layout(work, source, n), self.encodings).score)
             for name, (settings, source, n) in layouts.items()
@@ -356,7 +360,7 @@ def shares_of(timings: dict[str, Timing], layouts: dict[str, Timing]) -> dict[st
 
     others, cases = ("small files", "one large file"), ("even", "small files", "one large file", "one worker")
     return {
-        "of_even": {name: share(name, "even") for name in others},
+        "of_even": {name: share(name, "even") for name in (*others, "on Ray")},
         "floor_of_even": {name: share(f"floor, {name}", "floor, even") for name in others},
         "of_floor": {
             "contenders": timings["floor"].ratio_to(timings["rayforest"]),
