@@ -288,7 +288,7 @@ class Bench:
             shutil.rmtree(out, ignore_errors=True)
 
     def layouts(self, work: Work) -> dict[str, Contender]:
-        """The same rows in other files, with one worker, and on Ray; the even case first. Then the floor in other files."""
+        """The same rows in other files, with one worker, on Ray; the even case first. Then the floor in other files."""
         layouts = {
             "even": ("8 files, row groups of 131,072", "even", WORKERS),
             "small files": (f"{self.small_files:,} files", "small", WORKERS),
