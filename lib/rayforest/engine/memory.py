@@ -4,4 +4,4 @@ from __future__ import annotations
 
 KEPT_MEMORY = {"MIMALLOC_PURGE_DELAY": "-1"}
 """Environment of processes that do nothing but our work: what a batch gave back is kept for the next one. By default it
-goes back to the system after 10 ms, which zeroes each page again: a fifth of the time where row groups are large."""
+goes back to the system after a moment, which zeroes each page again: a fifth of the time where row groups are large."""
