@@ -110,6 +110,25 @@ def reorder(table: pa.Table) -> pa.Table:
     return table.select(table.column_names[::-1])
 
 
+def make_an_extension_type(table: pa.Table) -> pa.Table:
+    """Equal to the plain schema in all but the field's metadata."""
+    named = {"ARROW:extension:name": "somebody.money", "ARROW:extension:metadata": ""}
+    return table.cast(table.schema.set(3, table.schema.field(3).with_metadata(named)))
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_column_of_an_extension_type_is_refused_whatever_was_read_before(tmp_path: Path, which: int) -> None:
+    for number in range(2):
+        table = rows(number, 100)
+        pq.write_table(make_an_extension_type(table) if number == which else table, tmp_path / f"{number}.parquet")
+    source, parts = planned(tmp_path)
+    assert [batch.table.num_rows for batch in read(parts[1 - which], source, ["i64"])] == [100]
+    with pytest.raises(InputError, match=rf"{which}\.parquet: column 'i64' cannot be read"):
+        list(read(parts[which], source, ["i64"]))
+    with pytest.raises(InputError, match=rf"{which}\.parquet: column 'i64' cannot be read"):
+        list(read_all(parts, source, ["i64"]))
+
+
 @pytest.mark.parametrize("change", [drop_a_column, change_a_type, reorder])
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_files_of_other_schemas_give_what_each_gives_alone(

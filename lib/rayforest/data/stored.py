@@ -50,7 +50,7 @@ def decoded_names(schema: pa.Schema) -> pa.Schema:
 
 def check_names(uri: str, columns: tuple[str, ...], schema: pa.Schema) -> None:
     """Refuse columns that a file does not have, has twice, or has in a type that is not read."""
-    refused = _refused(columns, schema)
+    refused = _first_refused(columns, schema)
     if refused is None:
         return
     column, count = refused
@@ -71,12 +71,17 @@ def check_names(uri: str, columns: tuple[str, ...], schema: pa.Schema) -> None:
 
 def can_read(columns: tuple[str, ...], schema: pa.Schema) -> bool:
     """Whether `check_names` passes."""
-    return _refused(columns, schema) is None
+    return _first_refused(columns, schema) is None
+
+
+def _first_refused(columns: tuple[str, ...], schema: pa.Schema) -> tuple[str, int] | None:
+    """The first column that cannot be read, and how often the schema has it."""
+    return _look_for_refused(columns, schema.serialize().to_pybytes())  # equal schemas may differ in their metadata
 
 
 @lru_cache(maxsize=64)  # thousands of files have one schema
-def _refused(columns: tuple[str, ...], schema: pa.Schema) -> tuple[str, int] | None:
-    """The first column that cannot be read, and how often the schema has it."""
+def _look_for_refused(columns: tuple[str, ...], encoded: bytes) -> tuple[str, int] | None:
+    schema = pa.ipc.read_schema(pa.py_buffer(encoded))
     counts = Counter(schema.names)
     for column in columns:
         if counts[column] != 1 or kind_of(schema.field(column)) is None:

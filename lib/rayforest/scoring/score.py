@@ -71,7 +71,7 @@ class ScoreTask:
         for batches in _together(read_all(shard.slices, self.source, self.columns, optional=self._optional)):
             rows = sum(batch.table.num_rows for batch in batches)
             attempt.count_in(rows + sum(len(batch.broken) for batch in batches))
-            table = batches[0].table if len(batches) == 1 else _joined([batch.table for batch in batches])
+            table = pa.concat_tables([batch.table for batch in batches]).combine_chunks()
             inputs, verdicts = self.model_inputs(table)
             passed_on = [_as_it_came(table, self.schema.field(n), verdicts) for n in self.passed_on]
             if verdicts.failed.any() or any(batch.broken for batch in batches):
@@ -175,10 +175,6 @@ def _together(batches: Iterator[RawBatch]) -> Iterator[list[RawBatch]]:
             waiting, rows = [], 0
     if waiting:
         yield waiting
-
-
-def _joined(tables: list[pa.Table]) -> pa.Table:
-    return pa.concat_tables(tables).combine_chunks()
 
 
 def _as_it_came(table: pa.Table, field: pa.Field, verdicts: Verdicts) -> pa.ChunkedArray | pa.Array:
