@@ -1,0 +1,61 @@
+"""What a released version wrote, today's code reads: destinations, their tables, and above all its bundles."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import rayforest
+from rayforest.showing import describe
+
+GOLDEN = Path(__file__).parent
+VERSIONS = sorted(folder.name for folder in GOLDEN.iterdir() if (folder / "project.toml").exists())
+STAGES = ("prepared", "tuned", "bundle", "scored")
+
+
+@pytest.fixture(params=VERSIONS)
+def released(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of a version's folder."""
+    return Path(shutil.copytree(GOLDEN / str(request.param), tmp_path / "golden", symlinks=True))
+
+
+def test_there_is_a_golden_version() -> None:
+    assert VERSIONS
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_show_and_files_read_what_a_released_version_wrote(released: Path, stage: str) -> None:
+    destination = released / "out" / stage
+    assert describe(destination)["command"] == "show"
+    paths = [Path(path) for path in rayforest.files(destination)]
+    assert paths
+    assert all(path.exists() for path in paths)
+
+
+def test_tables_of_a_released_version_are_whole(released: Path) -> None:
+    raw = pl.read_csv(released / "raw.csv", truncate_ragged_lines=True)
+    for stage in ("prepared", "scored"):
+        destination = released / "out" / stage
+        quarantined = sum(pl.read_parquet(path).height for path in rayforest.files(destination, quarantine=True))
+        assert rayforest.read(destination).collect().height + quarantined == raw.height
+
+
+def test_a_bundle_of_a_released_version_gives_the_same_bits(released: Path) -> None:
+    before = rayforest.read(released / "out" / "scored").collect()
+    result = rayforest.score(
+        released / "project.toml", overrides=[f'score.destination="{released / "again"}"', 'run.executor="in-process"']
+    )
+    after = rayforest.read(released / "again").collect()
+    assert (result.rows_in, result.rows_quarantined) == (401, 1)
+    assert after["probability"].equals(before["probability"])
+
+
+def test_a_model_of_a_released_version_is_exported_by_todays_code(released: Path) -> None:
+    project = released / "project.toml"
+    rayforest.export(project, replace=True)
+    before = rayforest.read(released / "out" / "scored").collect()
+    rayforest.score(project, overrides=['run.executor="in-process"'], replace=True)
+    assert rayforest.read(released / "out" / "scored").collect()["probability"].equals(before["probability"])
