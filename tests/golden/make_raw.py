@@ -1,4 +1,4 @@
-"""The raw table of the golden versions: both classes, a category, a time, missing values, a broken line, a repeated key."""
+"""The raw table of the golden versions: two classes, a category, a time, missing values, dirty rows."""
 
 import random
 import sys
