@@ -165,4 +165,10 @@ def show_stage(result: Any) -> None:
         _error_line(f"              {count:,} x {reason}")
     for name, value in table.get("metrics", {}).items():
         _error_line(f"  {name:<26}{value:.5f}")
+    for name, why in table.get("undefined", {}).items():
+        _error_line(f"  {name:<26}not defined: {why}")
+    if table.get("rows") == 1:
+        _error_line("  note: these metrics are of one row")
+    for note in table.get("notes", []):
+        _error_line(f"  note: {note}")
     _error_line(f"  destination {table['destination']}")

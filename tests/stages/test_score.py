@@ -36,7 +36,7 @@ def test_metrics_and_columns_of_the_scored_training_rows(ran: Ran) -> None:
         "customer": pl.Int64(),
         "at": pl.Datetime("us"),
         "bought": pl.Boolean(),
-        "prediction": pl.Int64(),
+        "prediction": pl.Boolean(),
         "probability": pl.Float64(),
     }
     raw = pl.read_parquet(ran.folder / "raw/*.parquet")

@@ -41,13 +41,13 @@ def model_rows(project: rayforest.Project, part: str) -> tuple[np.ndarray, pl.Se
 @pytest.mark.parametrize(
     ("settings", "kind", "labels"),
     [
-        ({}, "binary", [0.0, 1.0]),
-        ({"data.target": "grade", "data.positive": "a"}, "binary", [0.0, 1.0]),
+        ({}, "binary", [False, True]),
+        ({"data.target": "grade", "data.positive": "a"}, "binary", [False, True]),
         ({"data.target": "grade"}, "multiclass", ["a", "b", "c"]),
         ({"data.target": "level", "tune.metric": "accuracy"}, "multiclass", [3.0, 4.0, 5.0]),
         ({"data.target": "level"}, "regression", []),
         ({"data.target": "spent", "tune.metric": "mae"}, "regression", []),
-        ({"data.target": "spent > 20", "tune.metric": "average_precision"}, "binary", [0.0, 1.0]),
+        ({"data.target": "spent > 20", "tune.metric": "average_precision"}, "binary", [False, True]),
     ],
     ids=["boolean", "positive", "text", "whole numbers", "quantity", "mae", "sql"],
 )
@@ -69,6 +69,7 @@ def test_metrics_are_those_that_scikit_learn_computes(
             "r2": sk.r2_score(truth, predicted),
         }
     elif kind == "binary":
+        truth = truth == settings.get("data.positive", True)
         expected = {
             "auc": sk.roc_auc_score(truth, predicted),
             "average_precision": sk.average_precision_score(truth, predicted),

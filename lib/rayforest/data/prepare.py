@@ -20,6 +20,7 @@ import pyarrow as pa
 from rayforest.data.contract import RowChecks, Verdicts
 from rayforest.data.inputs import claim_inputs, data_source
 from rayforest.data.keys import canonical_keys
+from rayforest.data.kinds import Kind
 from rayforest.data.profile import ColumnProfile, Profile
 from rayforest.data.raw import RawBatch, Source
 from rayforest.data.recipe import PARTS, SPLIT_COLUMN, TARGET_COLUMN, Recipe, compile_recipe
@@ -48,7 +49,7 @@ from rayforest.errors import InputError
 from rayforest.project import Project
 from rayforest.report import Reporter, Silent, StageResult
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the prepared shards and their extras. A change here changes every plan key."""
 
 
@@ -293,11 +294,13 @@ def fitted_categories(recipe: Recipe, profile: Profile) -> dict[str, list[str]]:
     return {name: sorted(profile.columns[name].categories, key=str.encode) for name in recipe.categorical}
 
 
+_TARGET_TYPES = {Kind.NUMBER: pa.float64(), Kind.BOOLEAN: pa.bool_(), Kind.STRING: pa.string()}
+
+
 def _schema(recipe: Recipe, key_types: pa.Schema) -> pa.Schema:
     fields = [f.with_name(name) for f, name in zip(key_types, recipe.key_names, strict=True)]
     if recipe.target_expression is not None:
-        text = recipe.target_expression.kind == "string" and recipe.positive is None
-        fields.append(pa.field(TARGET_COLUMN, pa.string() if text else pa.float64()))
+        fields.append(pa.field(TARGET_COLUMN, _TARGET_TYPES[recipe.target_expression.kind]))
     fields.append(pa.field(SPLIT_COLUMN, pa.string()))
     for name, _ in recipe.features:
         fields.append(pa.field(name, pa.string() if name in recipe.categorical else pa.float64()))

@@ -24,6 +24,9 @@ SPLIT_COLUMN = "split"
 TARGET_COLUMN = "target"
 PARTS = ("train", "valid", "test")
 
+RECIPE_FORMAT = 2
+"""Of recipe.json and features.json. In format 1 a boolean target, and one with a positive label, was 1 or 0."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -35,7 +38,7 @@ class Recipe:
     target: str | None
     """SQL over the raw columns."""
     positive: bool | int | float | str | None
-    """The label that counts as 1; None leaves the target as it is."""
+    """The label that the model's probability is of; None: the second of two, in order."""
     time: str | None
     features: tuple[tuple[str, str], ...]
     """(name, SQL) in the order of the model's inputs."""
@@ -43,6 +46,8 @@ class Recipe:
     """Features that are categories; every feature of kind string is one."""
     unseen: str
     """missing, or quarantine."""
+    own_labels: bool = True
+    """Whether the target is the user's own label; false for what recipes of format 1 prepared and trained."""
 
     @cached_property
     def expressions(self) -> dict[str, Expression]:
@@ -81,26 +86,42 @@ class Recipe:
             return category_text(expression.kind, expression.to_polars())
         return expression.to_polars().cast(pl.Float64)
 
+    @property
+    def target_kind(self) -> Kind | None:
+        """Kind of the target as it is stored and trained on: a number, a boolean or text; None without a target."""
+        expression = self.target_expression
+        if expression is None or self.own_labels:
+            return None if expression is None else expression.kind
+        return Kind.STRING if expression.kind is Kind.STRING and self.positive is None else Kind.NUMBER
+
+    @property
+    def positive_label(self) -> float | str | None:
+        """The positive label as a value of the target's kind; None where the project names none."""
+        if self.positive is None or not self.own_labels:
+            return None
+        if self.target_kind is Kind.STRING:
+            return str(self.positive)
+        return float(self.positive) if self.target_kind is Kind.NUMBER else bool(self.positive)
+
     def target_value(self) -> pl.Expr | None:
-        """The label: float64 (1 and 0 where there is a positive label or the target is boolean), or text."""
+        """The user's own label, or a quantity: float64, boolean or text, as `target_kind` says."""
         expression = self.target_expression
         if expression is None:
             return None
         value = expression.to_polars()
-        if self.positive is not None:
+        if not self.own_labels and self.positive is not None:
             positive = self.positive
             if expression.kind is Kind.STRING:
                 positive = str(positive)
             value = value == pl.lit(positive)
-        elif expression.kind is Kind.STRING:
-            return value
-        return value.cast(pl.Float64)
+        kind = self.target_kind
+        return value.cast(pl.Float64) if kind is Kind.NUMBER else value
 
     def to_json(self) -> str:
         """JSON text: features.json of a bundle without its fitted categories."""
         return json.dumps(
             {
-                "format_version": 1,
+                "format_version": RECIPE_FORMAT if self.own_labels else 1,
                 "key": self.key,
                 "target": self.target,
                 "positive": self.positive,
@@ -125,6 +146,7 @@ class Recipe:
             features=tuple(data["features"].items()),
             categorical=tuple(data["categorical"]),
             unseen=data["unseen"],
+            own_labels=data["format_version"] > 1,
         )
 
 

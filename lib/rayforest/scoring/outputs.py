@@ -11,11 +11,10 @@ import pyarrow as pa
 
 from rayforest.errors import ConfigError
 from rayforest.project import ScoreSection
-from rayforest.training.problem import Problem
+from rayforest.training.problem import Labels, Problem
 
 Array = npt.NDArray[np.float64]
 Output = Literal["prediction", "probability", "raw_score"]
-Labels = tuple[str, ...] | tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -101,9 +100,11 @@ def _by_output(values: Array) -> list[Array]:
 
 
 def label_type(labels: Labels) -> pa.DataType:
-    """Arrow type of labels: text, int64 for whole numbers, float64 for others."""
+    """Arrow type of labels: text, boolean, int64 for whole numbers, float64 for others."""
     if isinstance(labels[0], str):
         return pa.string()
+    if isinstance(labels[0], bool):
+        return pa.bool_()
     return pa.int64() if all(float(label).is_integer() for label in labels) else pa.float64()
 
 

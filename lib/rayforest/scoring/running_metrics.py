@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from rayforest.training.problem import Problem
+from rayforest.training.evaluate import ONE_CLASS, Evaluation, losses, missing_classes
+from rayforest.training.problem import UNSEEN, Problem
 
 Array = npt.NDArray[np.float64]
 
@@ -29,6 +30,8 @@ class RunningMetrics:
     """Sums over the rows whose target is known."""
 
     rows: int = 0
+    unseen: int = 0
+    """Rows whose label training never saw: of none of the classes, as `evaluate` counts them."""
     sums: Counter[str] = field(default_factory=Counter)
     curves: dict[int, dict[int, list[int]]] = field(default_factory=dict)
     """For each class: bucket of its score -> [rows of other classes, rows of this class]."""
@@ -43,25 +46,25 @@ class RunningMetrics:
         if not len(labels):
             return
         if problem.kind == "regression":
-            error = predictions - labels
-            self._add(squared_error=float(error @ error), absolute_error=float(np.abs(error).sum()))
+            with np.errstate(over="ignore", invalid="ignore"):
+                error = predictions - labels
+                self._add(squared_error=float(np.sum(error**2)), absolute_error=float(np.abs(error).sum()))
             return
+        self.unseen += int((labels == UNSEEN).sum())
         if problem.kind == "binary":
             positive = labels == 1
-            right = (predictions > self.threshold) == positive
-            own = np.where(positive, predictions, 1 - predictions)
+            right = ((predictions > self.threshold) == positive) & (labels != UNSEEN)
             self._count(1, predictions, positive)
         else:
             right = predictions.argmax(axis=1) == labels
-            own = predictions[np.arange(len(labels)), labels.astype(np.int64)]
             for label in range(len(problem.labels)):
                 self._count(label, predictions[:, label], labels == label)
-        own = np.clip(own, np.finfo(np.float64).eps, 1.0)
-        self._add(right=float(right.sum()), log_loss=float(-np.log(own).sum()))
+        self._add(right=float(right.sum()), log_loss=float(losses(problem, predictions, labels).sum()))
 
     def merge(self, other: RunningMetrics) -> None:
         """Add another shard's sums."""
         self.rows += other.rows
+        self.unseen += other.unseen
         self._add(**other.sums)
         for label, curve in other.curves.items():
             mine = self.curves.setdefault(label, {})
@@ -72,18 +75,21 @@ class RunningMetrics:
 
     def metrics(self, problem: Problem) -> dict[str, float]:
         """The metrics of all rows so far; empty where no target was known."""
+        return self.evaluation(problem).metrics
+
+    def evaluation(self, problem: Problem) -> Evaluation:
+        """The same, with the rows that they are of and the reasons of those that are missing."""
         if not self.rows:
-            return {}
+            return Evaluation()
         if problem.kind == "regression":
-            return {
-                "rmse": math.sqrt(self.sums["squared_error"] / self.rows),
-                "mae": self.sums["absolute_error"] / self.rows,
-            }
-        metrics = {"log_loss": self.sums["log_loss"] / self.rows, "accuracy": self.sums["right"] / self.rows}
+            squared, absolute = self.sums["squared_error"] / self.rows, self.sums["absolute_error"] / self.rows
+            return Evaluation.of({"rmse": math.sqrt(squared), "mae": absolute}, self.rows)
         areas = [area for curve in self.curves.values() if (area := _area(curve)) is not None]
-        if areas and len(areas) == len(self.curves):
-            metrics["auc"] = float(np.mean(areas))
-        return metrics
+        auc: float | str = float(np.mean(areas)) if areas and len(areas) == len(self.curves) else ONE_CLASS
+        if isinstance(auc, str) and problem.kind == "multiclass":
+            auc = missing_classes(len(areas), problem)
+        found = {"log_loss": self.sums["log_loss"] / self.rows, "accuracy": self.sums["right"] / self.rows, "auc": auc}
+        return Evaluation.of(found, self.rows, self.unseen)
 
     def to_json(self) -> bytes:
         """JSON bytes for a sidecar."""
@@ -91,7 +97,9 @@ class RunningMetrics:
             str(label): [[bucket, *counts] for bucket, counts in sorted(curve.items())]
             for label, curve in self.curves.items()
         }
-        return json.dumps({"rows": self.rows, "sums": dict(self.sums), "curves": curves}).encode()
+        return json.dumps(
+            {"rows": self.rows, "unseen": self.unseen, "sums": dict(self.sums), "curves": curves}
+        ).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> RunningMetrics:
@@ -101,7 +109,7 @@ class RunningMetrics:
             int(label): {bucket: [without, within] for bucket, without, within in curve}
             for label, curve in table["curves"].items()
         }
-        return cls(table["rows"], Counter(table["sums"]), curves)
+        return cls(table["rows"], table["unseen"], Counter(table["sums"]), curves)
 
     def _add(self, **sums: float) -> None:
         for name, value in sums.items():

@@ -38,7 +38,7 @@ from rayforest.scoring.outputs import Outputs
 from rayforest.scoring.running_metrics import RunningMetrics
 from rayforest.scoring.scorer import Scorer, scorer_of
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Of scored files. A change here changes every plan key."""
 
 

@@ -25,6 +25,7 @@ from rayforest.data.values import frame_of
 from rayforest.engine.manifest import Manifest, open_manifest
 from rayforest.engine.publish import read_manifest
 from rayforest.engine.store import open_store
+from rayforest.errors import InputError
 from rayforest.training.problem import Problem
 
 Matrix = npt.NDArray[np.float64]
@@ -104,22 +105,24 @@ class PreparedData:
             yield self._rows(path, part, self.feature_names)
 
     def matrices(self, part: str, problem: Problem) -> Iterator[tuple[Matrix, Labels]]:
-        """Model inputs and encoded labels of one part, shard by shard; rows with an unknown label are left out."""
+        """Model inputs and encoded labels of one part, shard by shard; labels that training never saw are `UNSEEN`."""
         for path in self.manifest.data_paths():
-            yield self.matrix(path, part, problem)
-
-    def matrix(self, path: str, part: str, problem: Problem) -> tuple[Matrix, Labels]:
-        """The same for one shard's file."""
-        frame = self._rows(path, part, [TARGET_COLUMN, *self.feature_names])
-        labels = problem.encode(frame[TARGET_COLUMN])
-        known = ~np.isnan(labels)
-        return encode_features(frame, self.feature_names, self.categories)[known], labels[known]
+            frame = self._rows(path, part, [TARGET_COLUMN, *self.feature_names])
+            labels = problem.encode(frame[TARGET_COLUMN])
+            given = ~np.isnan(labels)
+            yield encode_features(frame, self.feature_names, self.categories)[given], labels[given]
 
     def labels(self, part: str, problem: Problem) -> Iterator[Labels]:
-        """The encoded labels alone, shard by shard, with the same rows left out."""
+        """The encoded labels alone, shard by shard."""
         for path in self.manifest.data_paths():
             labels = problem.encode(self._rows(path, part, [TARGET_COLUMN])[TARGET_COLUMN])
             yield labels[~np.isnan(labels)]
+
+    def learnable(self, path: str, part: str, problem: Problem) -> Matrix:
+        """Model inputs of the rows of one shard's file whose label training saw."""
+        frame = self._rows(path, part, [TARGET_COLUMN, *self.feature_names])
+        known = problem.is_known(problem.encode(frame[TARGET_COLUMN]))
+        return encode_features(frame, self.feature_names, self.categories)[known]
 
     def _rows(self, path: str, part: str, columns: list[str]) -> pl.DataFrame:
         with self.manifest.store.open_read(path) as file:
@@ -143,19 +146,19 @@ class _Rows(lgb.Sequence):
 
 
 class _Blocks:
-    """The shards of one part: their labels, and one matrix at a time."""
+    """The rows of one part whose label training saw, by shard: their labels, and one matrix at a time."""
 
     def __init__(self, data: PreparedData, part: str, problem: Problem) -> None:
         self.data, self.part, self.problem = data, part, problem
         self.paths = list(data.manifest.data_paths())
-        labels = list(data.labels(part, problem))
+        labels = [block[problem.is_known(block)] for block in data.labels(part, problem)]
         self.rows = [len(block) for block in labels]
         self.labels = np.concatenate(labels)
         self._loaded: tuple[int, Matrix] | None = None
 
     def load(self, block: int) -> Matrix:
         if self._loaded is None or self._loaded[0] != block:
-            self._loaded = block, self.data.matrix(self.paths[block], self.part, self.problem)[0]
+            self._loaded = block, self.data.learnable(self.paths[block], self.part, self.problem)
         return self._loaded[1]
 
 
@@ -164,13 +167,20 @@ def binned(data: PreparedData, problem: Problem, params: dict[str, Any]) -> tupl
 
     Args:
         data: prepared shards with a target.
-        problem: how labels are encoded.
+        problem: how labels are encoded. Rows with a label that training never saw are left out: LightGBM knows no class
+            for them, so early stopping and the comparison of trials are on the others.
         params: LightGBM parameters that shape the bins; they cannot vary between trials on the same dataset.
     """
     categorical = [i for i, name in enumerate(data.feature_names) if name in data.categories]
     train, valid = None, None
     for part in ("train", "valid"):
         blocks = _Blocks(data, part, problem)
+        if train is None and problem.kind != "regression" and len(np.unique(blocks.labels)) < 2:
+            raise InputError(
+                "the target is constant in the training rows: none of them has the positive label",
+                expected="two labels or more",
+                next_step="check data.target and data.positive",
+            )
         rows: list[lgb.Sequence] = [_Rows(blocks, i) for i, n in enumerate(blocks.rows) if n]
         dataset = lgb.Dataset(
             rows,

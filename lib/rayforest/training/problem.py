@@ -11,15 +11,21 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from rayforest.data.kinds import Kind
 from rayforest.data.profile import Profile
-from rayforest.data.recipe import Recipe
+from rayforest.data.recipe import PARTS, Recipe
 from rayforest.errors import ConfigError, InputError
 from rayforest.project import Metric
 
 ProblemKind = Literal["binary", "multiclass", "regression"]
+Labels = tuple[str | float, ...]
+"""All texts, all numbers, or all booleans."""
 
 CLASSIFICATION_METRICS = ("auc", "average_precision", "log_loss", "accuracy")
 REGRESSION_METRICS = ("rmse", "mae")
+
+UNSEEN = -1.0
+"""Class number of a label that training never saw: of no class, and so never predicted."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +34,11 @@ class Problem:
 
     kind: ProblemKind
     metric: Metric
-    labels: tuple[str, ...] | tuple[float, ...] = ()
-    """Training labels, sorted (texts by their UTF-8 bytes); the second of a binary problem is the positive one."""
+    labels: Labels = ()
+    """The user's own labels, as training had them. Of a binary problem the second is the positive one: the one that the
+    project names, else the later one. Otherwise they are sorted, texts by their UTF-8 bytes."""
+    positive: float | str | None = None
+    """The label that is told from all others, where training had more than two. `labels` are then False and True."""
 
     @property
     def higher_is_better(self) -> bool:
@@ -37,16 +46,27 @@ class Problem:
         return self.metric in ("auc", "average_precision", "accuracy")
 
     def encode(self, target: pl.Series) -> npt.NDArray[np.float64]:
-        """Labels as class numbers, quantities as they are; NaN for what is missing, infinite or a label never seen.
+        """Labels as class numbers, quantities as they are; NaN for what is missing or infinite.
+
+        A label that training never saw is `UNSEEN`; where one label is told from all others, it is one of the others.
 
         Returns:
             float64, shape [rows].
         """
         if self.kind == "regression":
-            quantities = target.to_numpy()
+            quantities = target.cast(pl.Float64).to_numpy()
             return np.where(np.isfinite(quantities), quantities, np.nan)
-        codes = {label: float(i) for i, label in enumerate(self.labels)}
-        return target.replace_strict(codes, default=None, return_dtype=pl.Float64).fill_null(np.nan).to_numpy()
+        if self.positive is not None:
+            codes = (target == self.positive).cast(pl.Float64)
+        else:
+            numbers = {label: float(i) for i, label in enumerate(self.labels)}
+            codes = target.replace_strict(numbers, default=UNSEEN, return_dtype=pl.Float64)
+        return np.where(target.is_null().to_numpy(), np.nan, codes.fill_null(np.nan).to_numpy())
+
+    def is_known(self, labels: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Which encoded labels are some that training saw: those that LightGBM takes."""
+        known = ~np.isnan(labels)
+        return known if self.kind == "regression" else known & (labels != UNSEEN)
 
     def to_json(self) -> bytes:
         """JSON bytes, as in a bundle's metrics.json."""
@@ -55,7 +75,7 @@ class Problem:
     @classmethod
     def from_dict(cls, table: dict[str, Any]) -> Problem:
         """Read what `to_json` wrote."""
-        return cls(table["kind"], table["metric"], tuple(table["labels"]))
+        return cls(table["kind"], table["metric"], tuple(table["labels"]), table.get("positive"))
 
 
 def find_problem(recipe: Recipe, profile: Profile, metric: Metric | None) -> Problem:
@@ -82,23 +102,14 @@ def find_problem(recipe: Recipe, profile: Profile, metric: Metric | None) -> Pro
                 found=", ".join(f"{p}: {profile.parts.get(p, 0)}" for p in ("train", "valid", "test")),
                 next_step="give more data, or another split.shares",
             )
-    training = profile.labels.get("train", Counter())
-    if not profile.many_labels and len(training) < 2:
-        raise InputError(
-            "the target is constant in the training rows, so there is nothing to learn",
-            expected="two labels or more" if metric in (None, *CLASSIFICATION_METRICS) else "values that differ",
-            found="one value",
-            next_step="check data.target and data.positive (a positive label that never occurs makes every row 0)",
-        )
-    text = (
-        recipe.target_expression is not None and recipe.target_expression.kind == "string" and recipe.positive is None
+    _refuse_constant(recipe, profile, metric)
+    labels, positive = _labels(recipe, profile), recipe.positive_label
+    if positive is not None:
+        return _one_against_others(labels, positive, profile, metric)
+    text, training = recipe.target_kind is Kind.STRING, profile.labels.get("train", Counter())
+    classes = not profile.many_labels and (
+        recipe.target_kind in (Kind.STRING, Kind.BOOLEAN) or labels == (0.0, 1.0) or metric in CLASSIFICATION_METRICS
     )
-    labels: tuple[str, ...] | tuple[float, ...]
-    if text:
-        labels = tuple(sorted(training, key=str.encode))
-    else:
-        labels = tuple(sorted(float(label) for label in training))
-    classes = not profile.many_labels and (text or labels == (0.0, 1.0) or metric in CLASSIFICATION_METRICS)
     if metric in REGRESSION_METRICS and not text:
         classes = False
     kind: ProblemKind = "regression" if not classes else "binary" if len(labels) == 2 else "multiclass"
@@ -114,6 +125,70 @@ def find_problem(recipe: Recipe, profile: Profile, metric: Metric | None) -> Pro
             expected="rows to stop early by",
             next_step="give more data, or another split",
         )
+    return Problem(kind, _metric(kind, metric), labels if classes else ())
+
+
+def remarks(problem: Problem, profile: Profile) -> list[str]:
+    """What a user should know of the labels: that several are taken together, and which parts have unknown ones."""
+    if problem.kind == "regression":
+        return []
+    if problem.positive is not None:
+        others = "over 1,000" if profile.many_labels else f"{len(profile.labels.get('train', Counter())) - 1:,}"
+        return [f"the positive label is told from {others} others, so a prediction says whether it is this one"]
+    notes, training = [], profile.labels.get("train", Counter())
+    for part in PARTS[1:]:
+        new = {label: rows for label, rows in profile.labels.get(part, Counter()).items() if label not in training}
+        if rows := sum(new.values()):
+            left_out = "; trials are compared without them" if part == "valid" else ""
+            notes.append(
+                f"{rows:,} {part} rows have {_many(len(new), 'label')} that training never saw: "
+                f"they count as wrong{left_out}"
+            )
+    return notes
+
+
+def _many(count: int, noun: str) -> str:
+    return f"a {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _refuse_constant(recipe: Recipe, profile: Profile, metric: Metric | None) -> None:
+    """Training rows that leave nothing to learn."""
+    labels = _labels(recipe, profile)
+    if profile.many_labels:
+        return
+    what, found = "", "one value"
+    if recipe.positive_label is not None and recipe.positive_label not in labels:
+        what, found = ": none of them has the positive label", f"{len(labels):,} other labels"
+    elif len(labels) < 2:
+        what = ", so there is nothing to learn"
+    if what:
+        raise InputError(
+            f"the target is constant in the training rows{what}",
+            expected="two labels or more" if metric in (None, *CLASSIFICATION_METRICS) else "values that differ",
+            found=found,
+            next_step="check data.target and data.positive",
+        )
+
+
+def _labels(recipe: Recipe, profile: Profile) -> Labels:
+    """Labels of the training rows, sorted; none where they are too many to be classes."""
+    texts = profile.labels.get("train", Counter())
+    if recipe.target_kind is Kind.STRING:
+        return tuple(sorted(texts, key=str.encode))
+    if recipe.target_kind is Kind.BOOLEAN:
+        return tuple(sorted(text == "true" for text in texts))
+    return tuple(sorted(float(text) for text in texts))
+
+
+def _one_against_others(labels: Labels, positive: float | str, profile: Profile, metric: Metric | None) -> Problem:
+    chosen = _metric("binary", metric)
+    if profile.many_labels or len(labels) > 2:
+        return Problem("binary", chosen, (False, True), positive)
+    (negative,) = (label for label in labels if label != positive)
+    return Problem("binary", chosen, (negative, positive))
+
+
+def _metric(kind: ProblemKind, metric: Metric | None) -> Metric:
     chosen: Metric = metric or ("rmse" if kind == "regression" else "log_loss")
     allowed: tuple[str, ...] = REGRESSION_METRICS if kind == "regression" else CLASSIFICATION_METRICS
     if kind == "multiclass":
@@ -122,4 +197,4 @@ def find_problem(recipe: Recipe, profile: Profile, metric: Metric | None) -> Pro
         raise ConfigError(
             f"tune.metric = {chosen!r} does not fit a {kind} target", expected="one of " + ", ".join(allowed)
         )
-    return Problem(kind, chosen, labels if classes else ())
+    return chosen

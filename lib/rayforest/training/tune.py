@@ -18,13 +18,13 @@ from rayforest.engine.store import open_store
 from rayforest.project import Project
 from rayforest.report import Reporter, Silent, StageResult
 from rayforest.training.dataset import PreparedData
-from rayforest.training.evaluate import baseline, evaluate, gather
-from rayforest.training.problem import Problem, find_problem
+from rayforest.training.evaluate import baseline, evaluate, gather, model_is_constant
+from rayforest.training.problem import Problem, find_problem, remarks
 from rayforest.training.search import Search, TrialRecord, best_of, search
 from rayforest.training.space import search_space
 from rayforest.training.trial import TrainingSet
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the tuned model's files."""
 
 DEFAULT_WIDTH = 2
@@ -74,6 +74,9 @@ def tune(
             f"tune: {problem.kind} target, {problem.metric}, {len(data.feature_names)} features "
             f"({len(data.categories)} categorical), {data.profile.parts['train']:,} training rows"
         )
+        notes = remarks(problem, data.profile)
+        for note in notes:
+            reporter.say(f"tune: {note}")
 
         def tell(record: TrialRecord) -> None:
             reporter.say(
@@ -85,13 +88,18 @@ def tune(
         state = partial(TrainingSet, pinned, problem, project.project.seed, shared)
         trials = search(settings, version, executor, state, tell)
         best = best_of(trials, higher_is_better=problem.higher_is_better)
-        metrics = _test_metrics(data, problem, best)
+        metrics, of_test = _test_metrics(data, problem, best)
+        if model_is_constant(best.model):
+            notes.append("the model is constant: it predicts the same for every row, whatever the features are")
+            reporter.say(f"tune: {notes[-1]}")
         extras = {
             "booster.txt": best.model.encode(),
             "metrics.json": json.dumps(
                 {
                     "problem": json.loads(problem.to_json()),
                     "test": metrics,
+                    "of_test": of_test,
+                    "notes": notes,
                     "valid": {problem.metric: best.score},
                     "best_trial": best.number,
                     "params": best.params,
@@ -112,6 +120,8 @@ def tune(
         resumed=resumed,
         metrics=found["test"],
         details={
+            **found.get("of_test", {}),
+            "notes": found.get("notes", []),
             "trials": found["trials"],
             "best": {
                 "trial": found["best_trial"],
@@ -123,8 +133,8 @@ def tune(
     )
 
 
-def _test_metrics(data: PreparedData, problem: Problem, best: TrialRecord) -> dict[str, float]:
-    """On the test part, or on the validation part where no test row has a label that training knows."""
+def _test_metrics(data: PreparedData, problem: Problem, best: TrialRecord) -> tuple[dict[str, float], dict[str, Any]]:
+    """On the test part, or on the validation part where there is no test row; and the rows that they are of."""
     booster = lgb.Booster(model_str=best.model)
     for part in ("test", "valid"):
         scored = [(np.asarray(booster.predict(x)), y) for x, y in data.matrices(part, problem) if len(y)]
@@ -132,7 +142,8 @@ def _test_metrics(data: PreparedData, problem: Problem, best: TrialRecord) -> di
             break
     predictions, labels = gather(scored)
     training = np.concatenate(list(data.labels("train", problem)))
-    return evaluate(problem, predictions, labels) | baseline(problem, training, labels)
+    found = evaluate(problem, predictions, labels)
+    return found.metrics | baseline(problem, training, labels), found.as_dict()
 
 
 def tuned_model(project: Project) -> tuple[Manifest, lgb.Booster, Problem]:
