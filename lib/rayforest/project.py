@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -30,6 +30,9 @@ from pydantic import (
 
 from rayforest.data.kinds import Kind
 from rayforest.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from rayforest.engine.policy import Policy
 
 Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
@@ -321,6 +324,14 @@ class Project(Section):
     def root(self) -> str:
         """Folder or URI that holds prepared, tuned, bundle and scored."""
         return self.locate(self.project.root)
+
+    @property
+    def policy(self) -> Policy:
+        """How prepare and score carry out their shards, and what they accept."""
+        from rayforest.engine.policy import Policy
+
+        budget = 0 if self.data.on_bad_row == "fail" else self.data.error_budget
+        return Policy(self.run.retries, self.run.timeout_s, budget)
 
     def stage(self, name: Literal["prepared", "tuned", "bundle", "scored"]) -> str:
         """Destination of a stage."""

@@ -21,6 +21,7 @@ import pyarrow as pa
 from rayforest.engine.attempt import Attempt
 from rayforest.engine.commit import Destination, plan_key
 from rayforest.engine.executors import choose_executor
+from rayforest.engine.policy import Policy
 from rayforest.engine.publish import clean, publish
 from rayforest.engine.run import run_step
 from rayforest.engine.shards import InputFile, Piece, Shard, plan_shards
@@ -82,7 +83,7 @@ def main(arguments: list[str]) -> int:
             )
             plan = version.plan() or version.write_plan(plan_shards(files, shard_rows=rows, shard_bytes=1 << 40))
             task = SlowNumbers(options.marks, options.pause, options.width)
-            totals = run_step(version, plan, task, executor, timeout_s=options.timeout)
+            totals = run_step(version, plan, task, executor, policy=Policy(timeout_s=options.timeout))
             publish(version, plan)
             clean(version, grace_s=0)
         finally:

@@ -20,6 +20,7 @@ from rayforest.engine import run as run_module
 from rayforest.engine.attempt import Attempt
 from rayforest.engine.commit import Destination
 from rayforest.engine.executors import InProcess
+from rayforest.engine.policy import Policy
 from rayforest.engine.progress import Progress
 from rayforest.engine.publish import publish
 from rayforest.engine.run import records, run_step
@@ -120,7 +121,7 @@ def test_what_may_pass_is_tried_again_and_the_users_input_is_not() -> None:
         }
     )
     with pytest.raises(UnfinishedError) as unfinished:
-        run_step(version, plan, task, InProcess(2), retries=3)
+        run_step(version, plan, task, InProcess(2), policy=Policy(retries=3))
     assert task.opened[0] == task.opened[1] == 4
     assert task.opened[2] == 1
     assert unfinished.value.exit_code == 3
@@ -135,7 +136,9 @@ def test_what_may_pass_is_tried_again_and_the_users_input_is_not() -> None:
 def test_an_unknown_error_is_told_by_its_type_and_place_not_by_its_text() -> None:
     version, plan = claimed(MemoryStore("private"), FILES)
     with pytest.raises(UnfinishedError) as unfinished:
-        run_step(version, plan, Scripted(script={0: [ValueError("card 4111-1111")]}), InProcess(1), retries=0)
+        run_step(
+            version, plan, Scripted(script={0: [ValueError("card 4111-1111")]}), InProcess(1), policy=Policy(retries=0)
+        )
     assert "ValueError at test_run.py:" in unfinished.value.found
     assert "4111" not in str(unfinished.value)
 
@@ -170,18 +173,18 @@ def test_a_run_in_which_nothing_works_ends_early() -> None:
 def test_more_quarantined_rows_than_the_budget_end_the_run_with_the_reasons(budget: float) -> None:
     version, plan = claimed(MemoryStore(f"budget {budget}"), FILES)
     with pytest.raises(UnfinishedError) as exceeded:
-        run_step(version, plan, Numbers(), InProcess(1), error_budget=budget)
+        run_step(version, plan, Numbers(), InProcess(1), policy=Policy(error_budget=budget))
     assert exceeded.value.exit_code == 3
     assert "ends in 7 (" in exceeded.value.found
     with pytest.raises(UnfinishedError):  # a re-run comes to the same verdict from the records
-        run_step(version, plan, Numbers(), InProcess(1), error_budget=budget)
-    assert run_step(version, plan, Numbers(), InProcess(1), error_budget=0.1).rows_quarantined == 650
+        run_step(version, plan, Numbers(), InProcess(1), policy=Policy(error_budget=budget))
+    assert run_step(version, plan, Numbers(), InProcess(1), policy=Policy(error_budget=0.1)).rows_quarantined == 650
 
 
 @pytest.mark.parametrize("budget", [None, 650, 0.1, 5000])
 def test_quarantined_rows_within_the_budget_do_not_end_the_run(budget: float | None) -> None:
     version, plan = claimed(MemoryStore(f"within {budget}"), FILES)
-    assert run_step(version, plan, Numbers(), InProcess(1), error_budget=budget).rows_quarantined == 650
+    assert run_step(version, plan, Numbers(), InProcess(1), policy=Policy(error_budget=budget)).rows_quarantined == 650
 
 
 def test_an_interrupted_run_keeps_finished_shards_and_says_how_to_go_on() -> None:
@@ -244,7 +247,7 @@ def test_the_main_step_must_take_in_every_planned_row() -> None:
 
     version, plan = claimed(MemoryStore("blind"), FILES)
     with pytest.raises(UnfinishedError, match="shards are set aside"):
-        run_step(version, plan, Blind(), InProcess(1), retries=0)
+        run_step(version, plan, Blind(), InProcess(1), policy=Policy(retries=0))
 
 
 def test_rows_of_another_schema_under_the_same_key_are_refused() -> None:

@@ -13,7 +13,7 @@ from small_projects import Payments, Ran, orders, write_orders, write_project
 
 import rayforest
 from rayforest.engine.publish import read_manifest
-from rayforest.errors import InputError, RefusedError
+from rayforest.errors import InputError, RefusedError, UnfinishedError
 from rayforest.showing import describe
 
 
@@ -118,6 +118,30 @@ def test_other_settings_are_refused_with_what_differs(small: Path, stage: str, s
 def test_settings_that_change_no_result_are_not_refused(ran: Ran, setting: str) -> None:
     for stage in (rayforest.prepare, rayforest.tune, rayforest.score):
         assert stage(ran.folder / "project.toml", overrides=[setting]).resumed
+
+
+@pytest.mark.parametrize(
+    ("setting", "allowed"),
+    [("data.error_budget=3", 3), ("data.error_budget=0.01", 1), ('data.on_bad_row="fail"', 0)],
+)
+def test_a_budget_tightened_after_a_result_stands_is_judged_and_a_loosened_one_accepts_it(
+    tmp_path: Path, setting: str, allowed: int
+) -> None:
+    frame = orders(100).with_columns(member=pl.when(pl.int_range(pl.len()) >= 4).then(True))
+    write_orders(tmp_path, frame)
+    project = write_project(tmp_path, **{"data.columns": 'member = { type = "boolean", required = true }'})
+    rayforest.run(project)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for stage in (rayforest.prepare, rayforest.score):
+        with pytest.raises(UnfinishedError, match="more rows were quarantined than the error budget allows") as caught:
+            stage(project, overrides=[setting])
+        assert caught.value.expected.startswith(f"at most {allowed} of 100 rows")
+        assert caught.value.found == "4 of 100 rows: member is missing (4)"
+        loosened = stage(project, overrides=["data.error_budget=0.04"])
+        assert (loosened.resumed, loosened.rows_quarantined) == (True, 4)
+    with pytest.raises(UnfinishedError):
+        rayforest.run(project, overrides=[setting])
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_another_input_is_refused_and_replaced_when_asked(small: Path) -> None:

@@ -197,6 +197,7 @@ def prepare(
         manifest = _run(project, recipe, source, stored_schema(files[0], recipe.key), version, plan, executor, reporter)
         clean(version)
     else:
+        project.policy.accept(manifest)
         version.make_current()
     return StageResult(
         command="prepare",
@@ -236,14 +237,14 @@ def _run(
 ) -> Manifest:
     by_time = project.split.by == "time"
     buckets = bucket_count(plan.rows) if recipe.key else 0
-    policy: dict[str, Any] = {"retries": project.run.retries, "timeout_s": project.run.timeout_s}
+    policy = project.policy
 
     def progress(step: str) -> Any:
         return lambda p: reporter.progress(step, p)
 
     if recipe.key or by_time:
         survey = SurveyTask(recipe, source, max(buckets, 1), by_time)
-        run_step(version, plan, survey, executor, step=SURVEY, on_progress=progress("survey"), **policy)
+        run_step(version, plan, survey, executor, step=SURVEY, policy=policy, on_progress=progress("survey"))
     if buckets:
         shards = bucket_shards(buckets, plan.rows)
         run_step(
@@ -252,8 +253,8 @@ def _run(
             DuplicatesTask(version),
             executor,
             step=DUPLICATES,
+            policy=policy,
             on_progress=progress("duplicates"),
-            **policy,
         )
     shares = project.split.shares
     split: HashSplit | TimeSplit = HashSplit((shares.train, shares.valid, shares.test), project.project.seed)
@@ -263,8 +264,7 @@ def _run(
     task = PrepareTask(
         recipe, source, split, project.split.key or recipe.key, _schema(recipe, key_types), version, buckets
     )
-    budget = 0 if project.data.on_bad_row == "fail" else project.data.error_budget
-    totals = run_step(version, plan, task, executor, error_budget=budget, on_progress=progress("prepare"), **policy)
+    totals = run_step(version, plan, task, executor, policy=policy, on_progress=progress("prepare"))
     profile = Profile()
     for record in records(version, plan):
         if record.sidecar is not None:

@@ -22,6 +22,7 @@ from rayforest.engine.attempt import Attempt, StoppedError
 from rayforest.engine.commit import Version
 from rayforest.engine.executors import Executor, OverdueError, WorkerLostError, cancelled, computed
 from rayforest.engine.plan import Plan
+from rayforest.engine.policy import Policy
 from rayforest.engine.progress import Progress
 from rayforest.engine.record import Record, read_record, read_records, schema_path, step_folder
 from rayforest.engine.shards import Shard
@@ -73,9 +74,7 @@ def run_step(
     executor: Executor,
     *,
     step: str = "",
-    retries: int = 3,
-    timeout_s: float | None = None,
-    error_budget: float | None = None,
+    policy: Policy = Policy(),  # noqa: B008  frozen
     on_progress: Callable[[Progress], None] | None = None,
 ) -> StepTotals:
     """Bring every shard of a step to its record.
@@ -86,10 +85,7 @@ def run_step(
         task: what is done with each.
         executor: where it is done.
         step: "" for the main step, whose rows in must be the planned rows; other steps lie in a folder of that name.
-        retries: further attempts at a shard that failed, except where the user's input is at fault.
-        timeout_s: seconds for one attempt; see `Executor.stream`.
-        error_budget: quarantined rows that the step may have: a share of all planned rows if it is a float below 1,
-            a count otherwise. Rows of earlier, interrupted runs count.
+        policy: retries, time-out and error budget.
         on_progress: called after each shard.
 
     Raises:
@@ -99,7 +95,7 @@ def run_step(
     """
     if not re.fullmatch(r"([a-z][a-z0-9_-]*)?", step) or step in {"records", "data", "quarantine"}:
         raise ValueError(f"not a name for a step: {step!r}")
-    return _StepRun(version, shards, task, executor, step, retries, timeout_s, error_budget, on_progress).run()
+    return _StepRun(version, shards, task, executor, step, policy, on_progress).run()
 
 
 def records(version: Version, shards: Plan | Sequence[Shard], step: str = "") -> Iterator[Record]:
@@ -168,9 +164,7 @@ class _StepRun:
     task: Task
     executor: Executor
     step: str
-    retries: int
-    timeout_s: float | None
-    error_budget: float | None
+    policy: Policy
     on_progress: Callable[[Progress], None] | None
     done: bytearray = field(init=False)
     planned_rows: int = field(init=False)
@@ -199,7 +193,7 @@ class _StepRun:
             self.version.store, folder, f"claims/{self.version.number:06d}.json", self.task, check_rows=not self.step
         )
         try:
-            for retry in range(self.retries + 1):
+            for retry in range(self.policy.retries + 1):
                 if not self._round(runner, pause_s=min(0.2 * 2**retry, _LONGEST_PAUSE_S) if retry else 0):
                     break
         except KeyboardInterrupt:
@@ -255,7 +249,7 @@ class _StepRun:
         left = (
             shard for shard in self.shards if not self.done[shard.index] and (shard.index in tried if again else True)
         )
-        with closing(self.executor.stream(runner, left, timeout_s=self.timeout_s)) as outcomes:  # type: ignore[type-var]
+        with closing(self.executor.stream(runner, left, timeout_s=self.policy.timeout_s)) as outcomes:  # type: ignore[type-var]
             for outcome in outcomes:
                 if outcome.value is not None:
                     self.done[outcome.item.index] = 1
@@ -293,18 +287,11 @@ class _StepRun:
             raise self._unfinished("failed, so the run was ended early")
 
     def _check_budget(self) -> None:
-        if self.error_budget is None:
-            return
-        share = isinstance(self.error_budget, float) and self.error_budget < 1
-        allowed = self.error_budget * self.planned_rows if share else self.error_budget
-        if self.rows_quarantined <= allowed:
-            return
-        dominating = ", ".join(f"{reason} ({count:,})" for reason, count in self.reasons.most_common(_SHOWN_FAILURES))
-        raise UnfinishedError(
-            "More rows were quarantined than the error budget allows; nothing was published",
-            expected=f"at most {allowed:,.0f} of {self.planned_rows:,} rows (error_budget = {self.error_budget:g})",
-            found=f"{self.rows_quarantined:,} of {self.rows_in:,} rows so far: {dominating}",
-            next_step="correct the input or the rules, or allow more of them (data.on_bad_row, data.error_budget)",
+        self.policy.judge(
+            self.rows_quarantined,
+            planned=self.planned_rows,
+            seen=self.rows_in,
+            reasons=self.reasons,
         )
 
     def _unfinished(self, what: str) -> UnfinishedError:
@@ -314,7 +301,9 @@ class _StepRun:
             shown.append(f"and {len(failures) - len(shown):,} more")
         return UnfinishedError(
             f"{len(failures):,} of {len(self.shards):,} shards {what}; nothing was published",
-            expected=f"every shard to finish within {self.retries + 1} attempts" if self.failed else "inputs to read",
+            expected=f"every shard to finish within {self.policy.retries + 1} attempts"
+            if self.failed
+            else "inputs to read",
             found="; ".join(shown),
             next_step="remove the cause and run the same command again: only unfinished shards are tried",
         )

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import polars as pl
@@ -240,17 +240,8 @@ def score(
         engine, why = task.prove(next(iter(plan), None))
         details = {"engine": engine, "engine_because": why}
         reporter.say(f"score: {plan.rows:,} rows in {plan.shards:,} shards, engine {engine}: {why}")
-        budget = 0 if project.data.on_bad_row == "fail" else project.data.error_budget
-        run_step(
-            version,
-            plan,
-            task,
-            executor,
-            retries=project.run.retries,
-            timeout_s=project.run.timeout_s,
-            error_budget=budget,
-            on_progress=lambda p: reporter.progress("score", p),
-        )
+        on_progress = partial(reporter.progress, "score")
+        run_step(version, plan, task, executor, policy=project.policy, on_progress=on_progress)
         metrics = RunningMetrics()
         for record in records(version, plan):
             if record.sidecar is not None:
@@ -259,6 +250,7 @@ def score(
         manifest = publish(version, plan, extra=extra, summary={"stage": "score", "bundle": bundle.digest})
         clean(version)
     else:
+        project.policy.accept(manifest)
         version.make_current()
     return StageResult(
         command="score",
