@@ -26,7 +26,7 @@ class Work:
     """Folder of Parquet files: id, and the features as float32."""
     features: tuple[str, ...]
     trees: Path
-    """ONNX: float64 features to prediction."""
+    """ONNX: float64 features to probability."""
     booster: Path
     """The same model as LightGBM text."""
     workers: int
@@ -53,7 +53,7 @@ class Session:
             block = np.empty((min(CALL_ROWS, rows - start), len(columns)))
             for place, column in enumerate(columns):
                 block[:, place] = column[start : start + CALL_ROWS]
-            out[start : start + CALL_ROWS] = self._session.run(["prediction"], {"features": block})[0]
+            out[start : start + CALL_ROWS] = self._session.run(["probability"], {"features": block})[0][:, 0]
         return out
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import lightgbm as lgb
 import numpy as np
+import onnx
 import polars as pl
 import pytest
 from small_projects import Ran, orders, write_orders, write_project
 
 import rayforest
 from rayforest.errors import BundleError, InputError
+from rayforest.onnx import runtime_session
 from rayforest.scoring.bundle import load_bundle
 from rayforest.training.dataset import PreparedData, encode_features
 
@@ -162,17 +164,61 @@ for tensor in session.get_inputs():
     else:
         values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)  # null becomes NaN
     feed[tensor.name] = values.reshape(-1, 1)
-np.save(out, session.run(["prediction"], feed)[0])
+probability, prediction = session.run(["probability", "prediction"], feed)
+assert probability.shape == (table.num_rows, 1)
+np.savez(out, probability=probability[:, 0], prediction=prediction)
 assert "rayforest" not in sys.modules
 """
 
 
 def test_plain_onnxruntime_on_raw_columns_gives_the_scores_of_score(ran: Ran, tmp_path: Path) -> None:
     model, raw = Path(ran.project.stage("bundle")) / "model.onnx", ran.folder / "raw" / "*.parquet"
-    out = tmp_path / "out.npy"
+    out = tmp_path / "out.npz"
     subprocess.run([sys.executable, "-c", _PLAIN, str(model), str(raw), str(out)], check=True)
-    scored = rayforest.read(ran.project.stage("scored")).collect()["probability"].to_numpy()
-    np.testing.assert_array_equal(np.load(out), scored)
+    scored, found = rayforest.read(ran.project.stage("scored")).collect(), np.load(out)
+    for name in ("probability", "prediction"):
+        assert found[name].dtype == scored[name].to_numpy().dtype
+        np.testing.assert_array_equal(found[name], scored[name].to_numpy())
+
+
+LABELS = {
+    "grade": ([], np.object_),
+    "level": (["tune.metric=accuracy"], np.int64),
+    "bought": ([], np.bool_),
+    "spent": ([], np.float64),
+    "grade = 'a'": ([], np.bool_),
+    "level % 2": (["tune.metric=auc", "data.positive=0"], np.int64),
+    "CASE WHEN bought THEN 'yes' ELSE 'no' END": (["data.positive=no"], np.object_),
+}
+
+
+@pytest.mark.parametrize("graph", ["full", "trees"])
+@pytest.mark.parametrize("target", LABELS)
+def test_the_graphs_prediction_is_that_of_the_scored_table_in_every_row(
+    tmp_path: Path, target: str, graph: str
+) -> None:
+    settings, dtype = LABELS[target]
+    write_orders(tmp_path, orders(400))
+    project = rayforest.load_project(
+        write_project(tmp_path, run="shard_rows = 130"),
+        [f'data.target="{target}"', f"export.graph={graph}", *settings],
+    )
+    rayforest.run(project)
+    scored = rayforest.read(project.stage("scored")).collect()
+    out, data = rayforest.read(project.stage("prepared")).collect(), PreparedData(project.stage("prepared"))
+    features = encode_features(out, data.feature_names, data.categories)
+    bundle = load_bundle(project.stage("bundle"))
+    session = runtime_session(bundle.read(bundle.trees))
+    outputs = dict(zip((o.name for o in session.get_outputs()), session.run(None, {"features": features}), strict=True))
+    assert outputs["prediction"].shape == (400,)
+    assert outputs["prediction"].dtype == dtype
+    assert outputs["prediction"].tolist() == scored["prediction"].to_list()
+    assert ("probability" in outputs) == (target != "spent")
+    if "probability" in outputs:
+        assert outputs["probability"].shape == (400, 3 if target in ("grade", "level") else 1)
+    if graph == "full":
+        full = onnx.load_from_string(bundle.read("model.onnx"))
+        assert [o.name for o in full.graph.output] == list(outputs)
 
 
 def test_a_graph_of_trees_alone_scores_like_the_full_one(ran: Ran, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import datetime as dt
 from pathlib import Path
 
 import pytest
-from small_projects import Ran, orders, write_orders, write_project
+from small_projects import PROJECT, Ran, orders, write_orders, write_project
 
 import rayforest
 from rayforest.errors import ConfigError, InputError
@@ -175,6 +175,16 @@ def test_check_finds_what_the_stages_would(ran: Ran, setting: str, error: type[E
     with pytest.raises(error) as caught:
         rayforest.check(ran.folder / "project.toml", overrides=[setting])
     assert what in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["raw_score", "probability", "prediction"])
+def test_check_refuses_a_feature_column_named_like_an_output_of_the_graph(tmp_path: Path, name: str) -> None:
+    write_orders(tmp_path, orders(50).rename({"visits": name}))
+    text = PROJECT.replace("visits", name)
+    with pytest.raises(ConfigError, match=f"the column '{name}' cannot be an input of the ONNX model") as caught:
+        rayforest.check(write_project(tmp_path, text))
+    assert 'export.graph = "trees"' in caught.value.next_step
+    rayforest.check(write_project(tmp_path, text), overrides=["export.graph=trees"])
 
 
 def test_check_knows_columns_of_the_score_source(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ null, strings with '' for null.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import onnx
 from onnx import TensorProto, ValueInfoProto, helper
@@ -24,6 +24,8 @@ _PREFIX = "features/"
 _TREES_PREFIX = "trees/"
 _MATRIX = "features"
 """The tree model's input, and the output of `feature_model`."""
+SCORES = ("raw_score", "probability", "prediction")
+"""Outputs of models; a quantity has no probability, but a name that depends on that would help nobody."""
 _TENSOR_TYPES = {
     Kind.NUMBER: TensorProto.DOUBLE,
     Kind.BOOLEAN: TensorProto.DOUBLE,
@@ -93,6 +95,7 @@ def full_model(
     graph = Graph(_PREFIX)
     inputs = _append_features(graph, features, categories, output=_PREFIX + "matrix")
     outputs = list(trees.graph.output)
+    refuse_names(value.name for value in inputs)
     _check_names(inputs, outputs)
     kept = {value.name: value.name for value in outputs} | {trees.graph.input[0].name: _PREFIX + "matrix", "": ""}
     for initializer in trees.graph.initializer:
@@ -167,12 +170,27 @@ def _as_number(nodes: ValueNodes, name: str, kind: Kind, value: Value, fitted: S
     return value
 
 
+def refuse_names(columns: Iterable[str]) -> None:
+    """Refuse columns that cannot be inputs of a graph with scores.
+
+    Raises:
+        ConfigError: a column has the name of an output, or begins as the graph's own values do.
+    """
+    for name in columns:
+        if name in SCORES or name.startswith((_PREFIX, _TREES_PREFIX)):
+            raise ConfigError(
+                f"the column {name!r} cannot be an input of the ONNX model",
+                expected=f"another name than {', '.join(SCORES)}, not under {_PREFIX} or {_TREES_PREFIX}",
+                next_step='rename the column, leave it out of [features], or set export.graph = "trees"',
+            )
+
+
 def _check_names(inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]) -> None:
     names = [value.name for value in outputs]
     for value in inputs:
-        if value.name in names or value.name.startswith((_PREFIX, _TREES_PREFIX)):
+        if value.name in names:
             raise ConfigError(
-                f"The column {value.name!r} cannot be an input of the ONNX model.",
-                expected=f"another name than {', '.join(names)}, not under {_PREFIX} or {_TREES_PREFIX}",
+                f"the column {value.name!r} cannot be an input of the ONNX model",
+                expected=f"another name than {', '.join(names)}",
                 next_step='rename the column, or set export.graph = "trees"',
             )

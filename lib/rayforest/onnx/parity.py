@@ -17,7 +17,7 @@ from rayforest.errors import InputError, ParityError
 from rayforest.onnx.divergence import find_divergence
 from rayforest.onnx.lightgbm_text import Bools, Floats, LightGBMModel, LightGBMSource, booster_of, read_lightgbm
 from rayforest.onnx.parity_rows import threshold_rows
-from rayforest.onnx.runtime import rows_a_call, runtime_session
+from rayforest.onnx.runtime import predicted_output, rows_a_call, runtime_session
 
 MAX_RELATIVE_DIFFERENCE = 1e-15
 """Allowed between predictions: exp and log of the two engines differ in their last bits."""
@@ -63,7 +63,8 @@ def check_parity(
 
     Args:
         booster: what `from_lightgbm` took.
-        model: what it returned: input `features`, outputs `raw_score` and `prediction`.
+        model: what it returned: input `features`, outputs `raw_score` and `prediction`, or `probability` where it has
+            labels.
         rows: double [rows, n_features]; may have no rows.
         num_iteration: as given to `from_lightgbm`.
         also: further engines by name, whose raw scores must be the same bits too.
@@ -102,6 +103,8 @@ class _Gate:
     model: onnx.ModelProto
     session: onnxruntime.InferenceSession
     also: Mapping[str, RawScorer]
+    predicted: str
+    """Output that holds what `Booster.predict` gives."""
 
     @classmethod
     def of(
@@ -109,7 +112,8 @@ class _Gate:
     ) -> _Gate:
         text = read_lightgbm(source, num_iteration=num_iteration)
         booster = lightgbm.Booster(model_file=source) if isinstance(source, str | Path) else booster_of(source)
-        return cls(booster, num_iteration, text, model, runtime_session(model.SerializeToString()), also)
+        session = runtime_session(model.SerializeToString())
+        return cls(booster, num_iteration, text, model, session, also, predicted_output(model))
 
     def compare(self, rows: Floats, origin: str) -> float:
         """The largest relative difference of the predictions, once the raw scores are found equal."""
@@ -117,7 +121,7 @@ class _Gate:
         step = rows_a_call(self.model)
         for start in range(0, len(rows), step):
             part = np.ascontiguousarray(rows[start : start + step])
-            raw, prediction = self.session.run(["raw_score", "prediction"], {"features": part})
+            raw, prediction = self.session.run(["raw_score", self.predicted], {"features": part})
             reference = self._predict(part, raw_score=True)
             for engine, scores in (("onnxruntime", raw), *((name, run(part)) for name, run in self.also.items())):
                 unequal = np.flatnonzero(_differ(scores, reference.reshape(scores.shape)).any(axis=1))

@@ -45,6 +45,11 @@ def rows_a_call(model: onnx.ModelProto) -> int:
     return max(256, min(8_192, _TREE_INPUT_BYTES // (8 * columns)))
 
 
+def predicted_output(model: onnx.ModelProto) -> str:
+    """The output that holds what `Booster.predict` gives: `probability` of a model that gives labels too."""
+    return "probability" if any(output.name == "probability" for output in model.graph.output) else "prediction"
+
+
 def check_safe(model_bytes: bytes) -> None:
     """Refuse, before any engine loads the model, what reaches outside the file.
 

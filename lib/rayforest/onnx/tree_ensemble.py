@@ -8,6 +8,7 @@ of the trees, as LightGBM does; so the sums are equal in every bit. What LightGB
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from onnx import AttributeProto, helper, numpy_helper
 
 from rayforest.errors import ConfigError
 from rayforest.onnx.graph import ML_DOMAIN, Graph, double_matrix, double_vector
+from rayforest.onnx.labels import append_label, check_labels
 from rayforest.onnx.lightgbm_text import (
     Floats,
     Ints,
@@ -48,35 +50,51 @@ class Scores:
     """double [rows] for one output, else [rows, n_outputs]"""
 
 
-def from_lightgbm(booster: LightGBMSource, *, num_iteration: int | None = None) -> onnx.ModelProto:
+def from_lightgbm(
+    booster: LightGBMSource, *, num_iteration: int | None = None, labels: Sequence[str | float] | None = None
+) -> onnx.ModelProto:
     """Convert any LightGBM model to an ONNX model that scores the same bits.
 
     Input `features`: double [rows, n_features], the columns in the order of training, categories as LightGBM's codes,
     NaN for missing. Outputs: `raw_score`, double [rows, n_outputs], equal in every bit to `predict(raw_score=True)`;
-    and `prediction`, double, in the shape of `Booster.predict`, within 1e-15 relative of it. Holds for onnxruntime
-    with one thread an operator (`rayforest.onnx.runtime_session`): with more, it adds the trees in another order.
+    and `prediction`, double, in the shape of `Booster.predict`, within 1e-15 relative of it. With `labels`, what
+    `Booster.predict` gives is called `probability`, double [rows, n_outputs], and `prediction` is the label, [rows]: of
+    two labels the second where its probability is above 0.5, of several the likeliest. Holds for onnxruntime with one
+    thread an operator (`rayforest.onnx.runtime_session`): with more, it adds the trees in another order.
     Leaf models of `linear_tree` are exact where LightGBM's compiler did not fuse multiply and add, as in its x86-64
     builds.
 
     Args:
         booster: a `lightgbm.Booster`, a fitted LGBM estimator, or the path of a model file.
         num_iteration: as in `Booster.predict`: None is the best iteration if there is one, else all.
+        labels: of a classifier, in the order of its classes: texts, booleans or numbers. A model's text does not have
+            them.
 
     Raises:
-        ConfigError: not a fitted LightGBM model, or one whose predictions cannot be exact; says why.
+        ConfigError: not a fitted LightGBM model, or one whose predictions cannot be exact; says why. Or labels that are
+            not one a class.
         InputError: the model file is missing or damaged.
     """
     model = read_lightgbm(booster, num_iteration=num_iteration)
     graph = Graph()
-    append_trees(graph, model, "features", names=Scores("raw_score", "prediction"))
-    single = model.n_outputs == 1
+    if labels is None:
+        append_trees(graph, model, "features", names=Scores("raw_score", "prediction"))
+        single = model.n_outputs == 1
+        outputs = [double_vector("prediction") if single else double_matrix("prediction", model.n_outputs)]
+    else:
+        check_labels(labels, model.n_outputs)
+        raw_score = append_raw_score(graph, model, "features")
+        probability = append_prediction(graph, model, raw_score)
+        graph.add("Identity", raw_score, output="raw_score")
+        graph.add("Identity", probability, output="probability")
+        outputs = [
+            double_matrix("probability", model.n_outputs),
+            append_label(graph, "probability", labels, output="prediction"),
+        ]
     return graph.model(
         "lightgbm",
         inputs=[double_matrix("features", model.n_features)],
-        outputs=[
-            double_matrix("raw_score", model.n_outputs),
-            double_vector("prediction") if single else double_matrix("prediction", model.n_outputs),
-        ],
+        outputs=[double_matrix("raw_score", model.n_outputs), *outputs],
         doc="A LightGBM model; raw_score equals predict(raw_score=True) in every bit.",
         metadata=metadata(model),
     )

@@ -1,7 +1,8 @@
 """The bundle: everything that another program needs to score raw rows, in plain files with hashes.
 
 model.onnx         raw columns in, scores out (export.graph = "full"), or features in, scores out ("trees")
-trees.onnx         features in, scores out; only beside a full graph
+trees.onnx         features in, the same scores out; only beside a full graph
+                   scores: raw_score, probability (of classes) and prediction: the label, or a quantity
 booster.txt        the LightGBM model text
 features.json      the recipe: SQL of the features, key, target; and the fitted categories
 contract.json      what raw columns must hold
@@ -29,8 +30,11 @@ from rayforest.engine.store import Store, open_store
 from rayforest.errors import BundleError, InputError
 from rayforest.training.problem import Problem
 
-BUNDLE_FORMAT = 1
-"""Of the files above. Raise it when a reader of the old format would misread the new one; older ones stay readable."""
+BUNDLE_FORMAT = 2
+"""Of the files above. Raise it when a reader of the old format would misread the new one; older ones stay readable.
+
+1: the graphs of a classifier had no `probability`; `prediction` was the probability.
+2: `prediction` is the label."""
 
 LARGEST_FILE = 4 << 30
 """Bytes; a larger file in a bundle is refused unread."""

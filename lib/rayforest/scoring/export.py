@@ -22,7 +22,7 @@ from rayforest.engine.publish import publish
 from rayforest.engine.store import open_store
 from rayforest.errors import ConfigError, InputError
 from rayforest.forest import Forest
-from rayforest.onnx.feature_graph import full_model, inexpressible
+from rayforest.onnx.feature_graph import full_model, inexpressible, refuse_names
 from rayforest.onnx.parity import RawScorer, check_parity
 from rayforest.onnx.tree_ensemble import from_lightgbm
 from rayforest.project import Project
@@ -45,7 +45,7 @@ def export(project: Project, *, replace: bool = False, reporter: Reporter | None
     """
     began, reporter = time.monotonic(), reporter or Silent()
     data = PreparedData(project.stage("prepared"))
-    tuned, booster, _ = tuned_model(project)
+    tuned, booster, problem = tuned_model(project)
     if tuned.summary["prepared"] != data.manifest.key:
         raise InputError(
             f"the model in {project.stage('tuned')} was not trained on what {project.stage('prepared')} holds now",
@@ -68,7 +68,7 @@ def export(project: Project, *, replace: bool = False, reporter: Reporter | None
     resumed = manifest is not None
     if manifest is None:
         refuse_inexpressible(data.recipe, project.export.graph)
-        trees = from_lightgbm(booster)
+        trees = from_lightgbm(booster, labels=problem.labels or None)
         rows = held_out_rows(data, project.export.parity_rows)
         evidence = check_parity(booster, trees, rows, also=_kernel(trees))
         reporter.say(f"export: {', '.join(evidence.engines)} give the same bits on {evidence.rows:,} rows")
@@ -105,7 +105,7 @@ def export(project: Project, *, replace: bool = False, reporter: Reporter | None
 
 
 def refuse_inexpressible(recipe: Recipe, graph: str) -> None:
-    """Refuse features that a full graph cannot compute exactly.
+    """Refuse features that a full graph cannot compute exactly, or whose columns have the name of one of its outputs.
 
     Raises:
         ConfigError: names each feature and what it holds.
@@ -113,6 +113,7 @@ def refuse_inexpressible(recipe: Recipe, graph: str) -> None:
     if graph != "full":
         return
     reasons = {name: found for name, e in recipe.expressions.items() if (found := inexpressible(e))}
+    refuse_names(recipe.feature_columns)
     if reasons:
         raise ConfigError(
             "the ONNX graph cannot compute these features exactly",

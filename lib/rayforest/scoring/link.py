@@ -8,7 +8,7 @@ import onnx
 
 from rayforest.errors import BundleError
 from rayforest.onnx.graph import double_matrix
-from rayforest.onnx.runtime import runtime_session
+from rayforest.onnx.runtime import predicted_output, runtime_session
 
 Array = npt.NDArray[np.float64]
 
@@ -24,12 +24,13 @@ class Link:
     """The part of a model of `rayforest.onnx` behind the trees. Safe to share between threads."""
 
     def __init__(self, trees: onnx.ModelProto) -> None:
-        """Cut it out of a model with the outputs `raw_score` and `prediction`.
+        """Cut it out of a model with the outputs `raw_score` and `probability`, or `prediction` without labels.
 
         Raises:
             BundleError: the model has other outputs.
         """
-        model = _behind_the_trees(trees)
+        self._output = predicted_output(trees)
+        model = _behind_the_trees(trees, self._output)
         self._session = runtime_session(model.SerializeToString()) if model.graph.node else None
 
     def __call__(self, raw_score: Array) -> Array:
@@ -49,21 +50,22 @@ class Link:
             part = np.ascontiguousarray(raw_score[start : start + ROWS_A_CALL])
             if spare := -len(part) % _LANES:
                 part = np.concatenate([part, np.zeros((spare, part.shape[1]))])
-            parts.append(self._session.run(["prediction"], {"raw_score": part})[0])
+            parts.append(self._session.run([self._output], {"raw_score": part})[0])
         if not parts:
             return np.empty(0 if raw_score.shape[1] == 1 else (0, raw_score.shape[1]))
-        return np.concatenate(parts)[:rows]
+        found = np.concatenate(parts)[:rows]
+        return found if raw_score.shape[1] > 1 else found.reshape(rows)
 
 
-def _behind_the_trees(trees: onnx.ModelProto) -> onnx.ModelProto:
-    """A model from `raw_score`, double [rows, outputs], to `prediction`."""
+def _behind_the_trees(trees: onnx.ModelProto, wanted: str) -> onnx.ModelProto:
+    """A model from `raw_score`, double [rows, outputs], to the output `wanted`."""
     graph = trees.graph
     outputs = {output.name: output for output in graph.output}
     producer = {name: node for node in graph.node for name in node.output}
-    if not {"raw_score", "prediction"} <= outputs.keys() <= producer.keys():
+    if not {"raw_score", wanted} <= outputs.keys() <= producer.keys():
         raise BundleError(
             "the bundle's model has no raw score",
-            expected="the outputs raw_score and prediction",
+            expected=f"the outputs raw_score and {wanted}",
             found=", ".join(outputs),
             next_step="run: rayforest export PROJECT --replace",
         )
@@ -72,7 +74,7 @@ def _behind_the_trees(trees: onnx.ModelProto) -> onnx.ModelProto:
     while node.op_type == "Identity":
         same.add(node.input[0])
         node = producer[node.input[0]]
-    needed, waiting = set[str](), ["prediction"]
+    needed, waiting = set[str](), [wanted]
     while waiting:
         name = waiting.pop()
         if name not in needed and name not in same and name in producer:
@@ -91,7 +93,7 @@ def _behind_the_trees(trees: onnx.ModelProto) -> onnx.ModelProto:
         nodes,
         "link",
         [double_matrix("raw_score", n_outputs)],
-        [outputs["prediction"]],
+        [outputs[wanted]],
         initializer=[tensor for tensor in graph.initializer if tensor.name in read],
     )
     return onnx.helper.make_model(link, opset_imports=trees.opset_import, ir_version=trees.ir_version)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rayforest.errors import ConfigError
+from rayforest.onnx.labels import THRESHOLD, label_values
 from rayforest.project import ScoreSection
 from rayforest.training.problem import Labels, Problem
 
@@ -51,7 +52,7 @@ class Outputs:
                 expected="no threshold: a row's class is the likeliest one" if not regression else "no threshold",
                 next_step="take score.threshold out",
             )
-        threshold = 0.5 if section.threshold is None else section.threshold
+        threshold = THRESHOLD if section.threshold is None else section.threshold
         return cls(problem, wanted, threshold, section.precision)
 
     def schema(self) -> list[pa.Field]:
@@ -78,17 +79,26 @@ class Outputs:
     def _fields(self, output: Output) -> list[tuple[str, pa.DataType]]:
         problem = self.problem
         if output == "prediction":
-            return [("prediction", self._float() if problem.kind == "regression" else label_type(problem.labels))]
+            return [
+                (
+                    "prediction",
+                    self._float() if problem.kind == "regression" else pa.array(label_values(problem.labels)).type,
+                )
+            ]
         if problem.kind == "multiclass":
             return [(f"{output}_{text}", self._float()) for text in label_texts(problem.labels)]
         return [(str(output), self._float())]
+
+    @property
+    def _label_values(self) -> pa.Array:
+        return pa.array(label_values(self.problem.labels))
 
     def _float(self) -> pa.DataType:
         return pa.float64() if self.precision == "float64" else pa.float32()
 
     def _labels(self, prediction: Array) -> pa.Array:
         classes = prediction > self.threshold if self.problem.kind == "binary" else prediction.argmax(axis=1)
-        labels = pa.array(list(self.problem.labels), label_type(self.problem.labels))
+        labels = self._label_values
         return labels.take(pa.array(classes.astype(np.int8 if len(labels) < 128 else np.int64)))
 
 
@@ -97,15 +107,6 @@ def _by_output(values: Array) -> list[Array]:
     if values.ndim == 1:
         return [values]
     return [np.ascontiguousarray(values[:, output]) for output in range(values.shape[1])]
-
-
-def label_type(labels: Labels) -> pa.DataType:
-    """Arrow type of labels: text, boolean, int64 for whole numbers, float64 for others."""
-    if isinstance(labels[0], str):
-        return pa.string()
-    if isinstance(labels[0], bool):
-        return pa.bool_()
-    return pa.int64() if all(float(label).is_integer() for label in labels) else pa.float64()
 
 
 def label_texts(labels: Labels) -> list[str]:
