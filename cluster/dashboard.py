@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import ipaddress
 import json
 import os
@@ -14,9 +15,11 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from rayforest.engine.deadline import within
 from rayforest.errors import ConfigError, RayforestError
 
-TIMEOUT_S = 30.0
+LIMIT_S = 15.0
+"""Longest wait for the dashboard to say its version."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,7 @@ class Dashboard:
         # A proxy of the environment must not be asked for addresses of this machine.
         handlers = [urllib.request.ProxyHandler({})] if self.is_loopback else []
         try:
-            with urllib.request.build_opener(*handlers).open(request, timeout=TIMEOUT_S) as answer:
-                return str(json.loads(answer.read())["ray_version"])
+            return within(LIMIT_S, lambda: _version(urllib.request.build_opener(*handlers), request))
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
@@ -99,15 +101,18 @@ class Dashboard:
             raise self._not_a_dashboard(f"HTTP status {error.code} for /api/version") from None
         except (ValueError, KeyError, TypeError):
             raise self._not_a_dashboard("an answer to /api/version without a Ray version") from None
-        except OSError as error:
+        except http.client.HTTPException:
+            raise self._not_a_dashboard("a server that does not speak HTTP") from None
+        except OSError as error:  # a TimeoutError is one, too
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            late = isinstance(reason, TimeoutError)
             raise RayforestError(
                 f"nothing answers at {self.address}",
                 expected="the dashboard of a running Ray cluster",
-                found=str(reason) or type(reason).__name__,
-                next_step="rayforest cluster up, or open the tunnel to the cluster"
+                found=f"no answer within {LIMIT_S:.0f} s" if late else str(reason) or type(reason).__name__,
+                next_step="start one with: rayforest cluster up; or open the tunnel to it, or correct --address"
                 if self.is_loopback
-                else "check address and network",
+                else "check the network, or correct --address",
             ) from None
 
     def _token_error(self) -> ConfigError:
@@ -123,7 +128,13 @@ class Dashboard:
             f"{self.address} is not a Ray dashboard",
             expected="the dashboard's address, port 8265 by default",
             found=found,
+            next_step="correct --address; `rayforest cluster status` shows the one of the local cluster",
         )
+
+
+def _version(opener: urllib.request.OpenerDirector, request: urllib.request.Request) -> str:
+    with opener.open(request, timeout=LIMIT_S) as answer:
+        return str(json.loads(answer.read())["ray_version"])
 
 
 def _find_token(token_file: Path | None) -> tuple[str | None, Path | None]:

@@ -33,8 +33,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from rayforest.cluster.dashboard import Dashboard
+from rayforest.cluster.dashboard import LIMIT_S, Dashboard
 from rayforest.cluster.local import recorded_cluster
+from rayforest.engine.deadline import within
 from rayforest.errors import ConfigError, InterruptedRunError, RayforestError, did_you_mean
 from rayforest.project import Project, load_project
 
@@ -219,9 +220,13 @@ def _client(dashboard: Dashboard) -> JobSubmissionClient:
 
     logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)  # it tells of every connection
     try:
-        return JobSubmissionClient(dashboard.address, headers=dashboard.headers)
-    except (RuntimeError, ConnectionError) as error:
-        raise RayforestError(f"{dashboard.address} takes no jobs", found=_first_line(error)) from None
+        return within(LIMIT_S, lambda: JobSubmissionClient(dashboard.address, headers=dashboard.headers))
+    except (RuntimeError, OSError) as error:
+        raise RayforestError(
+            f"{dashboard.address} takes no jobs",
+            found=_first_line(error),
+            next_step="look at the cluster's dashboard, and submit again",
+        ) from None
 
 
 def _send(client: JobSubmissionClient, job: str, command: str, *, ships: Path | None) -> str:

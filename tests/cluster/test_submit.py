@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import io
 import json
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -177,6 +179,48 @@ def test_nothing_at_the_address_is_a_failure(project: Path, state_home: Path) ->
     with pytest.raises(RayforestError, match="nothing answers") as error:
         submit("score", project, address=f"http://127.0.0.1:{port}")
     assert error.value.exit_code == 1
+
+
+def test_a_dashboard_that_never_answers_is_given_up_in_seconds(project: Path, state_home: Path) -> None:
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(RayforestError, match="nothing answers") as error:
+            submit("score", project, address=address)
+    assert time.monotonic() - began < 20
+    assert address in error.value.what
+    assert "--address" in error.value.next_step
+
+
+def test_a_dashboard_that_answers_byte_by_byte_is_given_up_in_seconds(project: Path, state_home: Path) -> None:
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            with listener.accept()[0] as client, contextlib.suppress(OSError):
+                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                while time.monotonic() - began < 20:
+                    client.sendall(b" ")
+                    time.sleep(0.5)
+
+        threading.Thread(target=drip, daemon=True).start()
+        with pytest.raises(RayforestError, match="nothing answers"):
+            submit("score", project, address=f"http://127.0.0.1:{listener.getsockname()[1]}")
+    assert time.monotonic() - began < 20
+
+
+def test_a_server_that_does_not_speak_http_is_no_dashboard(project: Path, state_home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def greet() -> None:
+            with listener.accept()[0] as client:
+                client.recv(65536)
+                client.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        threading.Thread(target=greet, daemon=True).start()
+        with pytest.raises(ConfigError, match="is not a Ray dashboard") as error:
+            submit("score", project, address=f"http://127.0.0.1:{listener.getsockname()[1]}")
+    assert "does not speak HTTP" in error.value.found
 
 
 def test_something_else_than_a_dashboard_is_wrong_use(project: Path, state_home: Path) -> None:

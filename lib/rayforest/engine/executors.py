@@ -1,4 +1,6 @@
-"""Two ways to run one function over many items: threads of this process, and Ray. Only this file imports Ray.
+"""Two ways to run one function over many items: threads of this process, and Ray.
+
+Only this file and `ray_address` import Ray.
 
 An executor pulls items lazily, keeps a window of them in flight, and gives back one outcome for each. It retries
 nothing: what failed is for the caller to judge.
@@ -21,8 +23,9 @@ from logging import WARNING, getLogger
 from threading import Event, Semaphore
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from rayforest.engine.ray_head import RayHead, present_token, start_head
-from rayforest.errors import ConfigError, UnfinishedError
+from rayforest.engine.ray_address import FoundRay, RayAddress, find_ray, named_address
+from rayforest.engine.ray_head import RayHead, connect_once, present_token, start_head, stay_on_loopback
+from rayforest.errors import ConfigError, RayforestError, UnfinishedError
 
 _log = getLogger("rayforest.engine")
 _POLL_S = 1.0
@@ -110,9 +113,11 @@ def choose_executor(
         address: of a Ray cluster; else RAY_ADDRESS; else kind "ray" starts one on this machine.
         workers: items at once at most.
         quiet: do not forward what Ray's workers print.
+
+    Raises:
+        ConfigError: no Ray that this process can use answers at the address.
     """
-    found = address or os.environ.get("RAY_ADDRESS")
-    source = "an address is given" if address else "RAY_ADDRESS is set"
+    found = named_address(address)
     if kind == "in-process" or (kind == "auto" and not found):
         threads = InProcess(workers)
         why = "run.executor asks for it" if kind == "in-process" else "no Ray address is given"
@@ -120,9 +125,9 @@ def choose_executor(
         return threads, f"in-process, {count}: {why}"
     if kind in {"auto", "ray"}:
         executor = RayExecutor(found, workers, quiet=quiet)
-        why = source if found else "run.executor asks for it; a Ray of its own was started"
+        why = f"at {found}" if found else "run.executor asks for it; a Ray of its own was started"
         return executor, f"Ray, {executor.workers} tasks at once: {why}"
-    raise ConfigError(f"No executor is called {kind!r}", expected="auto, in-process or ray", found=kind)
+    raise ConfigError(f"no executor is called {kind!r}", expected="auto, in-process or ray", found=kind)
 
 
 class InProcess:
@@ -200,13 +205,18 @@ class RayExecutor:
 
     name = "ray"
 
-    def __init__(self, address: str | None = None, workers: int | None = None, *, quiet: bool = False) -> None:
+    def __init__(
+        self, address: RayAddress | str | None = None, workers: int | None = None, *, quiet: bool = False
+    ) -> None:
         """Use the Ray that this process is connected to, or connect to one, or start one that ends with this process.
 
         Args:
-            address: as `ray.init` takes it; None starts a Ray on this machine, reachable from it alone.
+            address: of a running Ray; None starts one on this machine, reachable from it alone.
             workers: items at once at most; all CPUs by default.
             quiet: do not forward what workers print.
+
+        Raises:
+            ConfigError: no Ray that this process can use answers at the address.
         """
         self._limit = workers
         self._head: RayHead | None = None
@@ -214,14 +224,18 @@ class RayExecutor:
         if "ray" in sys.modules and sys.modules["ray"].is_initialized():
             return
         with ExitStack() as stack:
-            token = None
             if address is None:
                 self._head = start_head(cpus=workers)
                 stack.callback(self._head.stop)
-                address, token = self._head.address, self._head.token
-            stack.enter_context(present_token(token))
+                stack.enter_context(present_token(self._head.token))
+                there = FoundRay(self._head.address)
+            else:
+                stack.enter_context(present_token(None))
+                there = find_ray(RayAddress(address, from_environment=False) if isinstance(address, str) else address)
+            if there.on_loopback:
+                stack.enter_context(stay_on_loopback())
             stack.callback(_ray().shutdown)
-            _ray().init(address=address, log_to_driver=not quiet, logging_level=WARNING)
+            _connect(there.address, quiet=quiet)
             self._stack = stack.pop_all()
 
     @property
@@ -525,6 +539,18 @@ def _original(error: BaseException) -> BaseException:
         lines = str(error).splitlines()
         return WorkerLostError(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
     return error
+
+
+def _connect(address: str, *, quiet: bool) -> None:
+    try:
+        with connect_once():
+            _ray().init(address=address, log_to_driver=not quiet, logging_level=WARNING)
+    except (RuntimeError, ValueError, OSError, AssertionError) as error:  # what Ray raises where it cannot connect
+        raise RayforestError(
+            f"the connection to Ray at {address} failed",
+            found=next(iter(str(error).splitlines()), "")[:300] or type(error).__name__,
+            next_step="look at that cluster, or run without Ray: --set run.executor=in-process",
+        ) from error
 
 
 def _ray() -> Any:

@@ -173,11 +173,32 @@ def present_token(token: Path | None) -> Iterator[None]:
             None for another cluster, for which Ray's own rules find the token: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH,
             ~/.ray/auth_token. Where there is none, the mode is left as it is.
     """
-    settings = client_settings(token)
-    names = {*settings, "RAY_AUTH_TOKEN"}
+    hidden = ("RAY_AUTH_TOKEN",) if token is not None else ()  # it would win over the file
+    with _environment(client_settings(token), hidden):
+        yield
+
+
+@contextmanager
+def stay_on_loopback() -> Iterator[None]:
+    """Make this process look for Ray on the loopback, as `present_token` does for a head of ours."""
+    with _environment({_THIS_MACHINE_ONLY: "0"}):
+        yield
+
+
+@contextmanager
+def connect_once() -> Iterator[None]:
+    """Let `ray.init` try to reach a cluster once (about 40 s), not twenty times, unless the user says how long."""
+    name = "RAY_gcs_server_port_wait_time_s"
+    with _environment({} if name in os.environ else {name: "1"}):
+        yield
+
+
+@contextmanager
+def _environment(settings: dict[str, str], hidden: tuple[str, ...] = ()) -> Iterator[None]:
+    names = {*settings, *hidden}
     before = {name: os.environ[name] for name in names if name in os.environ}
-    if token is not None:
-        os.environ.pop("RAY_AUTH_TOKEN", None)  # it would win over the file
+    for name in hidden:
+        os.environ.pop(name, None)
     os.environ.update(settings)
     _reread_settings()
     try:
