@@ -163,6 +163,11 @@ def show_stage(result: Any) -> None:
         )
     for reason, count in list(table.get("quarantine_reasons", {}).items())[:8]:
         _error_line(f"              {count:,} x {reason}")
+    if "by_part" in table:
+        from rayforest.data.parts import part_lines
+
+        for line in part_lines(table["by_part"]):
+            _error_line(f"  part        {line}")
     for name, value in table.get("metrics", {}).items():
         _error_line(f"  {name:<26}{value:.5f}")
     for name, why in table.get("undefined", {}).items():

@@ -217,6 +217,11 @@ class Shares(Section):
             raise ValueError(f"shares that add up to 1; these make {total:g}")
         return self
 
+    @property
+    def of_parts(self) -> tuple[float, float, float]:
+        """In the order of the parts."""
+        return self.train, self.valid, self.test
+
 
 def _shares(value: object) -> object:
     if isinstance(value, list):

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rayforest.data.parts import part_facts
+from rayforest.data.profile import Profile
 from rayforest.engine.manifest import open_manifest
 from rayforest.engine.publish import read_manifest
 from rayforest.engine.store import open_store
@@ -42,6 +44,8 @@ def describe(destination: str | Path) -> dict[str, Any]:
         }
     if manifest.reasons:
         table["quarantine_reasons"] = manifest.reasons
+    if "profile.json" in manifest.extras:
+        table["parts"] = part_facts(Profile.from_json(manifest.extra("profile.json")))
     if "metrics.json" in manifest.extras:
         metrics = json.loads(manifest.extra("metrics.json"))
         table["metrics"] = {k: v for k, v in metrics.items() if k in _SHOWN or isinstance(v, float)}

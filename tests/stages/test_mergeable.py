@@ -82,9 +82,10 @@ def test_missing_keys_are_null() -> None:
 
 def test_shares_of_a_hash_split_are_those_asked_for() -> None:
     keys = pl.DataFrame({"k": [str(i) for i in range(40_000)]})
-    parts = np.bincount(HashSplit((0.7, 0.2, 0.1), seed=1).assign(keys)) / 40_000
+    split = HashSplit((0.7, 0.2, 0.1), seed=1)
+    parts = np.bincount(split.assign(split.hashes(keys))) / 40_000
     assert parts == pytest.approx([0.7, 0.2, 0.1], abs=0.01)
-    assert set(HashSplit((1.0, 0.0, 0.0), seed=1).assign(keys)) == {0}
+    assert set(HashSplit((1.0, 0.0, 0.0), seed=1).assign(split.hashes(keys))) == {0}
 
 
 times_of_any_kind = st.one_of(

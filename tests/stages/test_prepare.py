@@ -149,7 +149,8 @@ def test_csv_and_parquet_of_the_same_rows_split_alike(tmp_path: Path, key: str) 
     write_orders(tmp_path / "csv", frame, form="csv")
     splits = []
     for name in ("parquet", "csv"):
-        rayforest.prepare(write_project(tmp_path / name, split=f'key = "{key}"'))
+        shares = "[0.7, 0.3, 0]" if key == "member" else "[0.7, 0.15, 0.15]"  # two values make two parts at most
+        rayforest.prepare(write_project(tmp_path / name, split=f'key = "{key}"\nshares = {shares}'))
         splits.append(split_by_id(tmp_path / name / "out/prepared"))
     assert splits[0] == splits[1]
 

@@ -14,18 +14,21 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
 from rayforest.data.contract import RowChecks, Verdicts
+from rayforest.data.empty_parts import refuse_empty_parts, time_cuts
 from rayforest.data.inputs import claim_inputs, data_source
 from rayforest.data.keys import canonical_keys
 from rayforest.data.kinds import Kind
+from rayforest.data.parts import part_facts
 from rayforest.data.profile import ColumnProfile, Profile
 from rayforest.data.raw import RawBatch, Source
 from rayforest.data.recipe import PARTS, SPLIT_COLUMN, TARGET_COLUMN, Recipe, compile_recipe
 from rayforest.data.source import columns, list_files, read, stored_schema, unsupported_columns
-from rayforest.data.split import HashSplit, TimeSplit
+from rayforest.data.split import HashSplit, TimeSplit, time_numbers
 from rayforest.data.survey import (
     DUPLICATES,
     SURVEY,
@@ -79,17 +82,25 @@ class PrepareTask:
                 if repeated is not None:
                     places = batch.rows - piece.first_row + before
                     verdicts.fail(np.isin(places, repeated), "the key is repeated")
-                frame = self._features(batch, typed, verdicts)
+                times = self._times(typed)
+                frame = self._features(batch, typed, times, verdicts, profile)
                 if verdicts.failed.any() or batch.broken:
                     attempt.quarantine(verdicts.quarantine(batch))
-                good = frame.filter(pl.Series(~verdicts.failed))
+                keep = ~verdicts.failed
+                good = frame.filter(pl.Series(keep))
                 if good.height:
-                    self._describe(good, profile)
+                    self._describe(good, None if times is None else time_numbers(times)[keep], profile)
                     attempt.write(good.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(self.schema))
             before += piece.rows
         attempt.sidecar(profile.to_json())
 
-    def _features(self, batch: RawBatch, typed: pl.DataFrame, verdicts: Verdicts) -> pl.DataFrame:
+    def _times(self, typed: pl.DataFrame) -> pl.Series | None:
+        expression = self.recipe.time_expression
+        return None if expression is None else typed.select(expression.to_polars()).to_series()
+
+    def _features(
+        self, batch: RawBatch, typed: pl.DataFrame, times: pl.Series | None, verdicts: Verdicts, profile: Profile
+    ) -> pl.DataFrame:
         """All output columns for all rows of the batch; a missing target or time fails the row."""
         recipe, parts = self.recipe, []
         for name, stored in zip(recipe.key, recipe.key_names, strict=True):
@@ -101,34 +112,39 @@ class PrepareTask:
             if labels.dtype == pl.Float64:
                 verdicts.fail(labels.is_infinite(), "the target is infinite")
             parts.append(labels)
-        parts.append(self._split(batch, typed, verdicts))
+        parts.append(self._split(batch, times, verdicts, profile))
         return pl.DataFrame([*parts, *typed.select(recipe.feature_values()).get_columns()])
 
-    def _split(self, batch: RawBatch, typed: pl.DataFrame, verdicts: Verdicts) -> pl.Series:
-        recipe = self.recipe
+    def _split(self, batch: RawBatch, times: pl.Series | None, verdicts: Verdicts, profile: Profile) -> pl.Series:
         if isinstance(self.split, TimeSplit):
-            assert recipe.time_expression is not None  # noqa: S101  a split by time has a time
-            times = typed.select(recipe.time_expression.to_polars()).to_series()
+            assert times is not None  # noqa: S101  a split by time has a time
             verdicts.fail(times.is_null(), "the time is missing")
             assigned = self.split.assign(times)
-        elif self.split_key:
-            assigned = self.split.assign(canonical_keys(recipe.contract, batch.table, self.split_key))
         else:
-            places = pl.DataFrame({"file": pl.repeat(batch.file, len(batch.rows), eager=True), "row": batch.rows})
-            assigned = self.split.assign(places.cast(pl.String))
+            if self.split_key:
+                keys = canonical_keys(self.recipe.contract, batch.table, self.split_key)
+            else:
+                keys = pl.DataFrame({"file": pl.repeat(batch.file, len(batch.rows), eager=True), "row": batch.rows})
+            hashes = self.split.hashes(keys.cast(pl.String))
+            profile.count_split_keys(hashes[~verdicts.failed])
+            assigned = self.split.assign(hashes)
         return pl.Series(SPLIT_COLUMN, np.array(PARTS)[assigned], dtype=pl.String)
 
-    def _describe(self, good: pl.DataFrame, profile: Profile) -> None:
+    def _describe(self, good: pl.DataFrame, times: npt.NDArray[np.float64] | None, profile: Profile) -> None:
         training = good.filter(pl.col(SPLIT_COLUMN) == "train")
         profile.add(
             Profile(
                 columns={name: ColumnProfile.of(training[name]) for name, _ in self.recipe.features},
                 parts=Counter(dict(good[SPLIT_COLUMN].value_counts().iter_rows())),
+                timestamps=self.recipe.time_is_timestamp,
             )
         )
-        if self.recipe.target is not None:
-            for part in PARTS:
-                profile.count_labels(part, good.filter(pl.col(SPLIT_COLUMN) == part)[TARGET_COLUMN])
+        for part in PARTS:
+            rows = good[SPLIT_COLUMN] == part
+            if self.recipe.target is not None:
+                profile.count_labels(part, good[TARGET_COLUMN].filter(rows))
+            if times is not None:
+                profile.count_times(part, times[rows.to_numpy()])
 
 
 def stored_column(table: pa.Table, name: str, kind: pa.DataType, verdicts: Verdicts) -> pl.Series:
@@ -199,6 +215,7 @@ def prepare(
     else:
         project.policy.accept(manifest)
         version.make_current()
+    profile = Profile.from_json(manifest.extra("profile.json"))
     return StageResult(
         command="prepare",
         destination=destination,
@@ -209,7 +226,7 @@ def prepare(
         shards=manifest.shards,
         resumed=resumed,
         reasons=manifest.reasons,
-        details={"parts": json.loads(manifest.extra("profile.json"))["parts"]},
+        details={"parts": dict(profile.parts), "by_part": part_facts(profile)},
     )
 
 
@@ -256,11 +273,10 @@ def _run(
             policy=policy,
             on_progress=progress("duplicates"),
         )
-    shares = project.split.shares
-    split: HashSplit | TimeSplit = HashSplit((shares.train, shares.valid, shares.test), project.project.seed)
+    split: HashSplit | TimeSplit = HashSplit(project.split.shares.of_parts, project.project.seed)
     if by_time:
-        cuts = merged_times(version, plan).cuts((shares.train, shares.valid, shares.test))
-        split = TimeSplit((cuts[0], cuts[1]))
+        sketch = merged_times(version, plan)
+        split = TimeSplit(time_cuts(sketch, project.split, timestamps=recipe.time_is_timestamp))
     task = PrepareTask(
         recipe, source, split, project.split.key or recipe.key, _schema(recipe, key_types), version, buckets
     )
@@ -280,6 +296,8 @@ def _run(
             if plan.rows
             else "check data.source",
         )
+    refuse_empty_parts(profile, project.split, task.split_key, totals.reasons)
+    profile.split_keys = None
     extras = {
         "recipe.json": recipe.to_json().encode(),
         "contract.json": recipe.contract.to_json().encode(),

@@ -8,6 +8,7 @@ whatever order shards are merged, and gives every quantile to within half a buck
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,6 +100,14 @@ class Profile:
     """Rows by label, for each part; numbers as their shortest text, and only as long as they are few."""
     many_labels: bool = False
     """Whether the target has more than MAX_LABELS values, so that `labels` is empty."""
+    target_sums: dict[str, float] = field(default_factory=dict)
+    """Sum of a numeric target, for each part: in the order of the shards, which is the same in every run."""
+    spans: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """First and last finite time, for each part, as `time_numbers` gives them."""
+    timestamps: bool = False
+    """Whether times are microseconds since 1970, and not numbers of the user's own."""
+    split_keys: set[int] | None = field(default_factory=set)
+    """Hashes of the keys that the split keeps together, until there are more than MAX_SPLIT_KEYS. Not published."""
 
     def add(self, other: Profile) -> None:
         """Merge another profile into this one."""
@@ -115,13 +124,43 @@ class Profile:
         self.many_labels |= other.many_labels
         for part, labels in other.labels.items():
             self.labels.setdefault(part, Counter()).update(labels)
+        for part, total in other.target_sums.items():
+            self.target_sums[part] = self.target_sums.get(part, 0.0) + total
+        for part, span in other.spans.items():
+            self._widen(part, *span)
+        self.timestamps |= other.timestamps
+        if self.split_keys is not None:
+            self.split_keys = None if other.split_keys is None else self.split_keys | other.split_keys
+            self._forget_many_split_keys()
         self._forget_many_labels()
 
     def count_labels(self, part: str, labels: pl.Series) -> None:
         """Count a Float64 or String series of labels."""
         counts = labels.drop_nulls().cast(pl.String).value_counts()
         self.labels.setdefault(part, Counter()).update(dict(counts.iter_rows()))
+        if labels.dtype == pl.Float64 and len(labels):
+            self.target_sums[part] = self.target_sums.get(part, 0.0) + math.fsum(labels.drop_nulls().to_list())
         self._forget_many_labels()
+
+    def count_times(self, part: str, times: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
+        """Widen the span of a part by these times."""
+        finite = times[np.isfinite(times)]
+        if len(finite):
+            self._widen(part, float(finite.min()), float(finite.max()))
+
+    def count_split_keys(self, hashes: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> None:
+        """Add the hashes of the keys that the split keeps together."""
+        if self.split_keys is not None:
+            self.split_keys = self.split_keys.union(np.unique(hashes)[: MAX_SPLIT_KEYS + 1].tolist())
+            self._forget_many_split_keys()
+
+    def _forget_many_split_keys(self) -> None:
+        if self.split_keys is not None and len(self.split_keys) > MAX_SPLIT_KEYS:
+            self.split_keys = None
+
+    def _widen(self, part: str, first: float, last: float) -> None:
+        before = self.spans.get(part, (first, last))
+        self.spans[part] = (min(before[0], first), max(before[1], last))
 
     def _forget_many_labels(self) -> None:
         if self.many_labels or any(len(counts) > MAX_LABELS for counts in self.labels.values()):
@@ -134,6 +173,10 @@ class Profile:
             {
                 "format_version": 1,
                 "parts": dict(sorted(self.parts.items())),
+                "target_sums": dict(sorted(self.target_sums.items())),
+                "spans": dict(sorted(self.spans.items())),
+                "timestamps": self.timestamps,
+                "split_keys": None if self.split_keys is None else sorted(self.split_keys),
                 "many_labels": self.many_labels,
                 "labels": {part: dict(sorted(counts.items())) for part, counts in sorted(self.labels.items())},
                 "columns": {name: column.as_dict() for name, column in self.columns.items()},
@@ -149,10 +192,17 @@ class Profile:
             parts=Counter(table["parts"]),
             labels={part: Counter(counts) for part, counts in table["labels"].items()},
             many_labels=table["many_labels"],
+            target_sums=table.get("target_sums", {}),
+            spans={part: (first, last) for part, (first, last) in table.get("spans", {}).items()},
+            timestamps=table.get("timestamps", False),
+            split_keys=None if table.get("split_keys") is None else set(table["split_keys"]),
         )
 
 
 MAX_LABELS = 1_000
+
+MAX_SPLIT_KEYS = 32
+"""With more keys than these an empty part is no accident."""
 
 
 def _buckets(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

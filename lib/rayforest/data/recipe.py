@@ -66,6 +66,11 @@ class Recipe:
         return None if self.time is None else parse(self.time, self.contract.kinds, where="data.time")
 
     @property
+    def time_is_timestamp(self) -> bool:
+        """Whether times are instants, and not numbers of the user's own."""
+        return self.time_expression is not None and self.time_expression.kind is Kind.TIMESTAMP
+
+    @property
     def key_names(self) -> tuple[str, ...]:
         """Names of the key columns in prepared shards: their own, or `key.<name>` where another column has that."""
         taken = {SPLIT_COLUMN, TARGET_COLUMN, *(name for name, _ in self.features)}

@@ -6,6 +6,7 @@ earliest rows train and the latest test; the cuts come from a sketch of all time
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,10 +28,14 @@ class HashSplit:
     shares: tuple[float, float, float]
     seed: int
 
-    def assign(self, keys: pl.DataFrame) -> Parts:
-        """Part of each row of `keys`, which are `canonical_keys`."""
+    def hashes(self, keys: pl.DataFrame) -> npt.NDArray[np.uint64]:
+        """Hash of each row of `keys`, which are `canonical_keys`; shape [rows]."""
+        return hash_rows(keys, self.seed)
+
+    def assign(self, hashes: npt.NDArray[np.uint64]) -> Parts:
+        """Part of each row."""
         bounds = np.array([min(int(c * 2.0**64), 2**64 - 1) for c in np.cumsum(self.shares)[:2]], np.uint64)
-        return np.searchsorted(bounds, hash_rows(keys, self.seed), side="right").astype(np.int8)
+        return np.searchsorted(bounds, hashes, side="right").astype(np.int8)
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,17 @@ class TimeSketch:
                 cuts.append(math.ldexp(bucket, self.exponent))
             seen += self.counts[bucket]
         return tuple(cuts + [math.inf] * (len(wanted) - len(cuts)))
+
+    def times(self) -> dict[float, int]:
+        """Rows by time, in order of time; times of one bucket are the earliest that it can hold."""
+        return {math.ldexp(bucket, self.exponent): self.counts[bucket] for bucket in sorted(self.counts)}
+
+    def sizes(self, cuts: Sequence[float]) -> tuple[int, ...]:
+        """Rows of each part between these cuts."""
+        sizes = [0] * (len(cuts) + 1)
+        for time, rows in self.times().items():
+            sizes[bisect.bisect_right(cuts, time)] += rows
+        return tuple(sizes)
 
     def _coarsened(self) -> TimeSketch:
         sketch = self
