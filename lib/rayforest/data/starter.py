@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 from rayforest.data.first_look import ColumnLook, TableLook, look_at
@@ -19,7 +20,7 @@ from rayforest.data.guesses import (
     reason_against_feature,
 )
 from rayforest.data.kinds import Kind
-from rayforest.data.sniff import sniff_csv
+from rayforest.data.sniff import sniff
 from rayforest.data.source import CsvFormat, Source, SourceFile, list_files, unsupported_columns
 from rayforest.data.sql import Expression, parse
 from rayforest.data.toml_text import one_line, toml_key, toml_line, toml_list, toml_string
@@ -45,9 +46,12 @@ def starter_project(data: list[str], *, target: str | None) -> str:
     """
     source = Source(tuple(data), Path.cwd(), csv=CsvFormat())  # a file of unknown ending is text
     files = list_files(source)
-    form = sniff_csv(files[0].uri) if files[0].format == "csv" else None
+    sniffed = sniff(files[0].uri) if files[0].format == "csv" else None
+    form = sniffed.format if sniffed is not None else None
     source = Source(source.patterns, source.base, csv=form)
     look = look_at(files, source)
+    if sniffed is not None:
+        look = replace(look, notes=(*sniffed.notes, *look.notes))
     if not look.columns:
         raise InputError(
             f"{files[0].uri} has no column that can be read",
@@ -180,7 +184,9 @@ def _data_section(data: list[str], look: TableLook, roles: _Roles) -> list[str]:
 def _format_section(form: CsvFormat, look: TableLook) -> list[str]:
     words = [word for word in form.null_words if word]
     lines = ["[data.format]", f"delimiter = {toml_string(form.delimiter)}", f"header = {str(form.header).lower()}"]
-    if not form.header:
+    if form.names:
+        lines.append(toml_line(f"names = {toml_list(form.names)}", "a guess: see the notes above"))
+    elif not form.header:
         lines.append(
             toml_line(f"# names = {toml_list(c.name for c in look.columns)}", "better names, in the columns' order")
         )
