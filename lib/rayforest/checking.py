@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rayforest.api import ProjectLike
-from rayforest.data.inputs import data_source, score_source
+from rayforest.data.inputs import data_source, look_at_inputs, score_source
+from rayforest.data.prepare import key_types, table_notes
 from rayforest.data.recipe import Recipe, compile_recipe
-from rayforest.data.source import columns, list_files, unsupported_columns
-from rayforest.errors import ConfigError, InputError, did_you_mean
+from rayforest.data.table_schema import TableSchema
 from rayforest.onnx.feature_graph import approximate
 from rayforest.project import Project, load_project
 from rayforest.scoring.export import refuse_inexpressible
+from rayforest.scoring.outputs import possible_outputs
+from rayforest.scoring.scored_table import passed_on_columns, refuse_output_names, score_contract, scored_schema
 from rayforest.training.space import search_space
 
 
@@ -36,57 +38,91 @@ class CheckReport:
         return {"command": "check", **{k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}}
 
 
-def check(project: ProjectLike, *, overrides: Sequence[str] = ()) -> CheckReport:
-    """Validate a project file against its data: files, columns, every expression, the search space.
+@dataclass(frozen=True)
+class Checked:
+    """What the checks of a stage look at."""
 
-    Opens the first file of each source only.
+    project: Project
+    recipe: Recipe
+    table: TableSchema
+    """Of the tables that prepare reads."""
+    scored: TableSchema
+    """Of those that score reads."""
+
+
+def _prepare(it: Checked) -> None:
+    key_types(it.recipe, it.table)
+
+
+def _tune(it: Checked) -> None:
+    search_space(it.project.tune.space, categories=bool(it.recipe.categorical))
+
+
+def _export(it: Checked) -> None:
+    refuse_inexpressible(it.recipe, it.project.export.graph)
+
+
+def _score(it: Checked) -> None:
+    section = it.project.score
+    score_contract(it.recipe, section, it.scored)
+    scored_schema(it.recipe, section, it.scored, [])
+    refuse_output_names(
+        passed_on_columns(it.recipe, section), possible_outputs(section, it.recipe, it.project.tune.metric)
+    )
+
+
+STAGES: tuple[Callable[[Checked], None], ...] = (_prepare, _tune, _export, _score)
+"""What each stage refuses before its first shard, in the functions by which the stage itself refuses it."""
+
+
+def check(project: ProjectLike, *, overrides: Sequence[str] = ()) -> CheckReport:
+    """Validate a project file against its data: files, columns, every expression, and what each stage would refuse.
+
+    Opens each file: the footer of a Parquet file, the header and a sample of rows of a text table. None is opened where
+    prepare or score has seen them all before.
 
     Raises:
         ConfigError: something in the project file is wrong.
-        InputError: an input is missing or unreadable.
+        InputError: an input is missing or unreadable, or its files do not fit together.
     """
     loaded = project if isinstance(project, Project) else load_project(project, overrides)
-    source = data_source(loaded)
-    files = list(list_files(source))
-    found = columns(files[0], source)
-    recipe = compile_recipe(loaded, found)
-    refuse_inexpressible(recipe, loaded.export.graph)
-    search_space(loaded.tune.space, categories=bool(recipe.categorical))
-    scored = score_source(loaded)
-    score_files = list(list_files(scored)) if loaded.score.source else files
-    _check_score_columns(recipe, loaded, columns(score_files[0], scored), score_files[0].path)
+    inputs = look_at_inputs(data_source(loaded), loaded.stage("prepared"))
+    recipe = compile_recipe(loaded, inputs.schema)
+    apart = score_source(loaded) != inputs.source
+    scored = look_at_inputs(score_source(loaded), loaded.stage("scored")) if apart else inputs
+    checked = Checked(loaded, recipe, inputs.schema, scored.schema)
+    for refuse in STAGES:
+        refuse(checked)
     return CheckReport(
         name=loaded.project.name,
-        files=len(files),
-        bytes=sum(f.size for f in files),
-        score_files=len(score_files),
+        files=len(inputs.files),
+        bytes=sum(f.size for f in inputs.files),
+        score_files=len(scored.files),
         key=recipe.key,
         target=recipe.target,
         features={
             name: "category" if name in recipe.categorical else str(e.kind) for name, e in recipe.expressions.items()
         },
-        notes=tuple(_notes(recipe, loaded, unsupported_columns(files[0]))),
+        notes=tuple(_notes(checked)),
     )
 
 
-def _check_score_columns(recipe: Recipe, project: Project, found: Collection[str], file: str) -> None:
-    for name in (*recipe.feature_columns, *recipe.key):
-        if name not in found:
-            raise InputError(f"{file}, which score reads, has no column {name!r}", next_step=did_you_mean(name, found))
-    for name in project.score.carry:
-        if name not in found:
-            raise ConfigError(f"score.carry: {file} has no column {name!r}", next_step=did_you_mean(name, found))
-
-
-def _notes(recipe: Recipe, project: Project, unsupported: dict[str, str]) -> list[str]:
-    notes = []
+def _notes(it: Checked) -> list[str]:
+    notes, recipe = [], it.recipe
     if recipe.target is None:
         notes.append("there is no target: prepare works, tune will not")
     if not recipe.key:
         notes.append("there is no key: repeated rows are not found, and the split treats each row for itself")
     for name, expression in recipe.expressions.items():
-        if project.export.graph == "full" and (found := approximate(expression)):
+        if it.project.export.graph == "full" and (found := approximate(expression)):
             notes.append(f"feature {name} uses {', '.join(found)}: the graph may differ from Polars in the last bits")
-    for name, stored in unsupported.items():
-        notes.append(f"column {name} is left out: rayforest does not read {stored}")
+    notes += table_notes(recipe, it.project, it.table)
+    if it.scored is not it.table:
+        notes += [f"of score.source: {note}" for note in it.scored.differences(recipe.feature_columns)]
+        kinds = recipe.contract.kinds
+        notes += [
+            f"column {name} is a {kinds[name]} in data.source and a {it.scored.kinds[name]} in score.source"
+            for name in recipe.feature_columns
+            if kinds[name] is not it.scored.kinds[name]
+        ]
     return notes

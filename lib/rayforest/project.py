@@ -241,6 +241,8 @@ class SplitSection(Section):
 
 
 Metric = Literal["auc", "average_precision", "log_loss", "accuracy", "rmse", "mae"]
+CLASS_METRICS: tuple[Metric, ...] = ("auc", "average_precision", "log_loss", "accuracy")
+"""Those of classes; a target that is a number is a class under them."""
 
 
 class TuneSection(Section):

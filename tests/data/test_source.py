@@ -24,10 +24,11 @@ from rayforest.data.source import (
     columns,
     inspect,
     list_files,
+    look,
     read,
-    stored_schema,
     unsupported_columns,
 )
+from rayforest.data.table_schema import TableSchema
 from rayforest.engine.shards import Slice, plan_shards
 from rayforest.errors import InputError
 
@@ -44,6 +45,11 @@ def write(folder: Path, *names: str) -> None:
 
 def listed(folder: Path, *patterns: str, **options: object) -> list[str]:
     return [file.path for file in list_files(Source(patterns, folder, **options))]  # type: ignore[arg-type]
+
+
+def table_of(source: Source) -> TableSchema:
+    looks = [(file.path, look(file, source)) for file in list_files(source)]
+    return TableSchema.of((path, seen.has_rows, seen.columns) for path, seen in looks)
 
 
 # ---- which files
@@ -157,7 +163,7 @@ def test_hive_folders_work_for_parquet_too(tmp_path: Path) -> None:
     write(tmp_path, "d/day=01/x.parquet", "d/day=02/xy.parquet")
     source = Source(("d",), tmp_path)
     assert list(read_all(source, ["day", "a"]).values.values()) == [("01", 18), ("02", 19)]
-    assert stored_schema(list_files(source)[0], ["day", "a"]).types == [pa.string(), pa.int64()]
+    assert [table_of(source).stored_type(name, None) for name in ("day", "a")] == [pa.string(), pa.int64()]
 
 
 # ---- typed files
@@ -230,7 +236,7 @@ def test_stored_types_become_kinds_and_other_types_are_told(tmp_path: Path, form
             READABLE,
         )
     ).table
-    assert table.schema.types == stored_schema(file, READABLE).types
+    assert table.schema.types == [table_of(source).stored_type(name, None) for name in READABLE]
     assert table.schema.field("label").type == pa.string()
     for name in ("list", "uuid"):
         with pytest.raises(InputError, match=f"column '{name}' cannot be read"):

@@ -179,8 +179,8 @@ def test_a_column_that_changes_type_and_one_that_is_missing(tmp_path: Path) -> N
     assert answer.json["quarantine_reasons"] == {"x is not a number": 1}
     (tmp_path / "raw/c.csv").write_text("id,c\n1,a\n")
     answer = prepare(project(tmp_path, "raw", rest="[run]\nshard_rows = 30"), "--set", 'project.root="other"')
-    assert answer.code == 3
-    assert "c.csv has no column 'x'" in one_clear_message(answer, "prepare")["found"]
+    assert answer.code == 2
+    assert "c.csv has no column 'x'" in one_clear_message(answer, "prepare")["what"]
     assert nothing_published(tmp_path / "other")
 
 

@@ -149,12 +149,14 @@ def test_an_exceeded_error_budget_is_exit_code_3(project: Path) -> None:
 def test_unfinished_shards_are_exit_code_3(project: Path, tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     source = pq.read_table(next((project.parent / "raw").glob("*.parquet")))
-    pq.write_table(source, tmp_path / "raw/a.parquet")
-    pq.write_table(source.drop_columns(["amount"]), tmp_path / "raw/b.parquet")
+    for name in ("a", "b"):
+        pq.write_table(source, tmp_path / f"raw/{name}.parquet", compression="none")
+    damaged = (tmp_path / "raw/b.parquet").read_bytes()
+    (tmp_path / "raw/b.parquet").write_bytes(damaged[:4] + b"\xff" * 60 + damaged[64:])
     settings = [f'data.source="{tmp_path}/raw"', f'project.root="{tmp_path}"', "run.shard_rows=100"]
     answer = rayforest("prepare", project, "--json", *[a for s in settings for a in ("--set", s)])
     assert answer.code == 3
-    assert "b.parquet has no column 'amount'" in one_clear_message(answer, "prepare")["found"]
+    assert "b.parquet cannot be read" in one_clear_message(answer, "prepare")["found"]
 
 
 def test_a_damaged_bundle_is_exit_code_2(ran: Path, tmp_path: Path) -> None:

@@ -18,11 +18,15 @@ from rayforest.engine.shards import Piece
 _FILE_MAGIC = b"ARROW1"
 
 
-def ipc_pieces(uri: str) -> tuple[Piece, ...]:
-    """One piece a record batch, of its share of the file's bytes (a batch's own `nbytes` follows damaged offsets)."""
-    rows = [batch.num_rows for batch in _batches(uri, None)]
+def ipc_contents(uri: str) -> tuple[pa.Schema, tuple[Piece, ...]]:
+    """The schema, and one piece a record batch, of its share of the file's bytes.
+
+    A batch's own `nbytes` is of no use: it follows damaged offsets.
+    """
+    with _opened(uri, None) as reader:
+        schema, rows = decoded_names(reader.schema), [batch.num_rows for batch in _batches_of(reader)]
     size, total, starts = Path(uri).stat().st_size, sum(rows), [0, *accumulate(rows)]
-    return tuple(Piece(start, n, 0, 0, size * n // total) for start, n in zip(starts, rows, strict=False) if n)
+    return schema, tuple(Piece(start, n, 0, 0, size * n // total) for start, n in zip(starts, rows, strict=False) if n)
 
 
 def ipc_schema(uri: str) -> pa.Schema:
@@ -52,11 +56,15 @@ def read_ipc(uri: str, path: str, columns: Sequence[str], *, first_row: int, row
 
 def _batches(uri: str, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
     with _opened(uri, columns) as reader:
-        if isinstance(reader, pa.RecordBatchFileReader):
-            for index in range(reader.num_record_batches):
-                yield reader.get_batch(index)
-        else:
-            yield from reader
+        yield from _batches_of(reader)
+
+
+def _batches_of(reader: pa.RecordBatchFileReader | pa.RecordBatchStreamReader) -> Iterator[pa.RecordBatch]:
+    if isinstance(reader, pa.RecordBatchFileReader):
+        for index in range(reader.num_record_batches):
+            yield reader.get_batch(index)
+    else:
+        yield from reader
 
 
 @contextmanager

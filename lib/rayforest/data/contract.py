@@ -21,7 +21,7 @@ import pyarrow as pa
 from rayforest.data.kinds import Kind
 from rayforest.data.source import RawBatch
 from rayforest.data.sql import parse
-from rayforest.data.values import frame_of, to_kind
+from rayforest.data.values import EXACT_NUMBERS, frame_of, inexact_integer, to_kind
 from rayforest.errors import ConfigError
 from rayforest.project import ColumnSection
 
@@ -48,6 +48,10 @@ class ColumnContract:
     values: tuple[bool | int | float | str, ...] | None = None
     null_values: tuple[bool | int | float | str, ...] = ()
     format: str | None = None
+    declared: bool = False
+    """Whether the project says so; the kind of others was found in the data."""
+    exact: bool = False
+    """Whether an integer that no double holds fails its row: as a category or label it would be taken for another."""
 
     @classmethod
     def of(cls, name: str, section: ColumnSection, *, required: bool = False) -> ColumnContract:
@@ -61,6 +65,7 @@ class ColumnContract:
             values=section.values,
             null_values=section.null_values,
             format=section.format,
+            declared=True,
         )
 
     def check_bounds(self) -> None:
@@ -96,6 +101,11 @@ class Contract:
     def kinds(self) -> dict[str, Kind]:
         """Kind of each column."""
         return {column.name: column.kind for column in self.columns}
+
+    @property
+    def declared(self) -> dict[str, Kind]:
+        """Kind of each column that the project declares."""
+        return {column.name: column.kind for column in self.columns if column.declared}
 
     def only(self, names: Sequence[str], *, required: Sequence[str] = ()) -> Contract:
         """The part that concerns these columns: their own checks, and the rules that use no other column."""
@@ -213,7 +223,7 @@ def check_rows(contract: Contract, table: pa.Table) -> tuple[pl.DataFrame, Verdi
     return RowChecks(contract)(table)
 
 
-_ROWS, _MISSING, _MASK = "\0rows", "\0missing", "\0mask"  # names that no file has
+_ROWS, _MISSING, _INEXACT, _MASK = "\0rows", "\0missing", "\0inexact", "\0mask"  # names that no file has
 
 
 @dataclass(frozen=True)
@@ -246,6 +256,9 @@ class _Checks:
                 fails(value.is_null() & ~missing, f"{name} is not a {column.kind}")
             if column.required:
                 fails(missing, f"{name} is missing")
+            if column.exact and column.kind is Kind.NUMBER and stored[name] not in EXACT_NUMBERS:
+                values.append(inexact_integer(pl.col(name), stored[name]).alias(f"{_INEXACT} {place}"))
+                fails(pl.col(f"{_INEXACT} {place}"), f"{name} is an integer beyond 2^53 that a number does not hold")
             if column.minimum is not None:
                 fails(value < pl.lit(column.bound(column.minimum)), f"{name} is below {column.minimum}")
             if column.maximum is not None:

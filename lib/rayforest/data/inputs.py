@@ -1,21 +1,24 @@
 """From a source to a claimed version with a plan: what prepare and score begin with.
 
-A resume looks at each file's size and time of change only; a file that looks as the plan remembers it keeps its
-identity without being opened.
+A resume looks at each file's size and time of change only: where all files look as the plan remembers them, none is
+opened.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
+from rayforest.data.csv import SAMPLE_ROWS
 from rayforest.data.raw import CsvFormat, Source, SourceFile
-from rayforest.data.source import identify, inspect, list_files
-from rayforest.engine.commit import Destination, Version, plan_key
+from rayforest.data.source import FileLook, inspect, list_files, look
+from rayforest.data.table_schema import TableSchema
+from rayforest.engine.commit import Destination, Version, canonical_json, plan_key
 from rayforest.engine.executors import Executor, InProcess
 from rayforest.engine.plan import Plan
-from rayforest.engine.shards import InputFile, plan_shards
+from rayforest.engine.shards import InputFile, Piece, plan_shards
 from rayforest.engine.store import open_store
 from rayforest.project import FormatSection, Project
 
@@ -25,7 +28,12 @@ SHARD_BYTES = 128 << 20
 """Stored bytes of a shard, at most, where rows are wide."""
 
 _INSPECTED_FILES, _INSPECTED_BYTES = 32, 8 << 20
-_FEW_FILES = 2_000
+_FEW_FILES, _FEW_TEXTS = 2_000, 200
+_SAMPLED_ROWS, _FEWEST_SAMPLED = 100_000, 50
+"""Rows of text tables that are sampled beside the first file's, in all, and at least of each."""
+_TABLE = "table.json"
+"""Beside the plan: the schema of its inputs, and how they were read."""
+_T = TypeVar("_T", SourceFile, tuple[SourceFile, int])
 
 
 def data_source(project: Project) -> Source:
@@ -51,6 +59,24 @@ def _source(project: Project, patterns: tuple[str, ...], section: FormatSection)
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """The files of a source, looked at."""
+
+    source: Source
+    files: list[SourceFile]
+    schema: TableSchema
+    identities: list[str]
+    """One a file."""
+    pieces: list[tuple[Piece, ...] | None]
+    """One a file; None where the file was not opened, or is a text table."""
+
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """(path, identity) of each file."""
+        return list(zip((file.path for file in self.files), self.identities, strict=True))
+
+
+@dataclass(frozen=True)
 class Claimed:
     """A version of a destination that is this run's to fill, and its plan."""
 
@@ -58,64 +84,117 @@ class Claimed:
     plan: Plan
 
 
+def look_at_inputs(source: Source, destination: str, executor: Executor | None = None) -> Inputs:
+    """List the files of a source and find out what their columns are.
+
+    No file is opened where all look as the destination's latest plan remembers them: what was found then is kept
+    beside the plan. Else each file is opened once; of text tables a sample is read.
+
+    Args:
+        source: where the inputs are.
+        destination: whose plan may remember them.
+        executor: opens the files where they are many; this process by default.
+
+    Raises:
+        InputError: no input, or an unreadable one.
+    """
+    files = list(list_files(source))
+    remembered = _remembered(destination, source)
+    if remembered is not None:
+        known, schema = remembered
+        identities = [known.get((file.path, file.size, file.stamp)) for file in files]
+        if len(known) == len(files) and None not in identities:
+            return Inputs(source, files, schema, [i for i in identities if i is not None], [None] * len(files))
+    nearest = executor if executor is not None and _is_much_to_look_at(files) else InProcess()
+    rows = _samples(files)
+
+    def look_at_each(batch: list[tuple[SourceFile, int]]) -> list[FileLook]:
+        return [look(file, source, sample=sample) for file, sample in batch]
+
+    looks: list[FileLook] = []
+    for outcome in nearest.stream(look_at_each, _batches(list(zip(files, rows, strict=True))), ordered=True):
+        looks += outcome.result()
+    return Inputs(
+        source,
+        files,
+        TableSchema.of((file.path, seen.has_rows, seen.columns) for file, seen in zip(files, looks, strict=True)),
+        [seen.identity for seen in looks],
+        [seen.pieces for seen in looks],
+    )
+
+
 def claim_inputs(
     destination: str,
-    source: Source,
+    inputs: Inputs,
     ingredients: Mapping[str, Any],
     *,
     shard_rows: int | None,
     replace: bool,
     executor: Executor,
-    files: list[SourceFile] | None = None,
 ) -> Claimed:
-    """List the inputs, claim the version that their contents and the ingredients name, and plan its shards.
+    """Claim the version that the inputs' contents and the ingredients name, and plan its shards.
 
     Args:
         destination: what to claim.
-        source: where the inputs are.
+        inputs: what `look_at_inputs` found.
         ingredients: what else the result depends on.
         shard_rows: rows of a shard at most; None for a good number.
         replace: whether a new version may take the place of another plan's.
-        executor: opens the files.
-        files: the inputs, where they have been listed.
+        executor: counts the rows of text tables.
 
     Raises:
-        InputError: no input, or an unreadable one.
+        InputError: an input is unreadable.
         RefusedError: the destination holds another plan and `replace` is false.
     """
-    store = open_store(destination)
-    target = Destination(store)
-    files = files if files is not None else list(list_files(source))
-    known = _known_identities(target)
-    identities = [known.get((f.path, f.size, f.stamp)) or identify(f) for f in files]
-    inputs = list(zip((f.path for f in files), identities, strict=True))
+    target = Destination(open_store(destination))
     named = dict(ingredients) | {"shard_rows": shard_rows}
-    version = target.claim(plan_key(named, inputs), named, inputs=inputs, replace=replace)
+    version = target.claim(plan_key(named, inputs.named), named, inputs=inputs.named, replace=replace)
     plan = version.plan()
     if plan is None:
-        rows = shard_rows or SHARD_ROWS
-        nearest = executor if _is_much_to_inspect(files) else InProcess()
-
-        def inspect_each(batch: list[SourceFile]) -> list[InputFile]:
-            return [inspect(file, source, shard_rows=rows) for file in batch]
-
-        def inspected() -> Iterator[InputFile]:
-            for outcome in nearest.stream(inspect_each, _batches(files), ordered=True):
-                yield from outcome.result()
-
+        version.create(_TABLE, canonical_json(_how_read(inputs.source) | inputs.schema.as_dict()))
         whole = 1 if shard_rows else 2
+        pieces = _pieces(inputs, shard_rows or SHARD_ROWS, executor)
         plan = version.write_plan(
-            plan_shards(inspected(), shard_rows=rows, shard_bytes=SHARD_BYTES, whole_shards=whole)
+            plan_shards(pieces, shard_rows=shard_rows or SHARD_ROWS, shard_bytes=SHARD_BYTES, whole_shards=whole)
         )
     return Claimed(version, plan)
 
 
-def _batches(files: list[SourceFile]) -> Iterator[list[SourceFile]]:
-    """Files to inspect in one task: of Parquet only the footer is read, of CSV every byte."""
-    batch: list[SourceFile] = []
+def _pieces(inputs: Inputs, shard_rows: int, executor: Executor) -> Iterator[InputFile]:
+    """The files with their pieces, in order; those that no footer has told are opened."""
+    source = inputs.source
+    left = [file for file, pieces in zip(inputs.files, inputs.pieces, strict=True) if pieces is None]
+    nearest = executor if _is_much_to_inspect(left) else InProcess()
+
+    def inspect_each(batch: list[SourceFile]) -> list[InputFile]:
+        return [inspect(file, source, shard_rows=shard_rows) for file in batch]
+
+    def inspected() -> Iterator[InputFile]:
+        for outcome in nearest.stream(inspect_each, _batches(left), ordered=True):
+            yield from outcome.result()
+
+    found = inspected()
+    for file, identity, pieces in zip(inputs.files, inputs.identities, inputs.pieces, strict=True):
+        if pieces is None:
+            yield next(found)
+        else:
+            yield InputFile(file.path, file.uri, file.size, file.stamp, identity, pieces)
+
+
+def _samples(files: list[SourceFile]) -> list[int]:
+    """Rows of each text table from which kinds are guessed: many of the first, and of the others their share."""
+    others = max(1, sum(file.format == "csv" for file in files) - 1)
+    share = min(SAMPLE_ROWS, max(_FEWEST_SAMPLED, _SAMPLED_ROWS // others))
+    return [SAMPLE_ROWS, *[share] * (len(files) - 1)]
+
+
+def _batches(files: list[_T]) -> Iterator[list[_T]]:
+    """Files for one task: of Parquet only the footer is read, of CSV every byte."""
+    batch: list[_T] = []
     size = 0
-    for file in files:
-        batch.append(file)
+    for entry in files:
+        batch.append(entry)
+        file = entry[0] if isinstance(entry, tuple) else entry
         size += file.size if file.format == "csv" else 0
         if len(batch) == _INSPECTED_FILES or size >= _INSPECTED_BYTES:
             yield batch
@@ -129,9 +208,27 @@ def _is_much_to_inspect(files: list[SourceFile]) -> bool:
     return len(files) > _FEW_FILES or sum(file.size for file in files if file.format == "csv") > _INSPECTED_BYTES
 
 
-def _known_identities(destination: Destination) -> dict[tuple[str, int, str], str]:
-    claim = destination.latest_claim()
-    plan = Version(destination.store, claim.number, claim.key).plan() if claim is not None else None
-    if plan is None:
-        return {}
-    return {(i.path, i.size, i.stamp): i.identity for i in plan.inputs()}
+def _is_much_to_look_at(files: list[SourceFile]) -> bool:
+    """The same for samples, which are a few milliseconds each."""
+    return len(files) > _FEW_FILES or sum(file.format == "csv" for file in files) > _FEW_TEXTS
+
+
+def _remembered(destination: str, source: Source) -> tuple[dict[tuple[str, int, str], str], TableSchema] | None:
+    """What the latest plan of a destination knows: its inputs' identities by path, size and stamp, and their schema."""
+    target = Destination(open_store(destination))
+    claim = target.latest_claim()
+    version = target.version(claim) if claim is not None else None
+    plan, text = (version.plan(), version.read(_TABLE)) if version is not None else (None, None)
+    if plan is None or text is None:
+        return None
+    table = json.loads(text)
+    schema = TableSchema.from_dict(table)
+    if schema is None or any(table.get(key) != value for key, value in _how_read(source).items()):
+        return None
+    return {(i.path, i.size, i.stamp): i.identity for i in plan.inputs()}, schema
+
+
+def _how_read(source: Source) -> dict[str, Any]:
+    """What else than the files decides their columns."""
+    csv = None if source.csv is None else asdict(source.csv)
+    return json.loads(canonical_json({"format": source.format, "csv": csv}))  # type: ignore[no-any-return]

@@ -70,17 +70,21 @@ def has_page_checksums(uri: str) -> bool:
     return header[at : at + 1] not in _PAGE_KINDS
 
 
-def parquet_pieces(uri: str) -> tuple[Piece, ...]:
-    """One piece a row group."""
+def parquet_footer(uri: str) -> tuple[str, pa.Schema, tuple[Piece, ...]]:
+    """What the footer says: the file's identity, its Arrow schema, and one piece a row group."""
+    with errors_name_the_file(uri), pa.OSFile(uri) as source, _parquet_file(source) as file:
+        return _identity(uri, source), decoded_names(file.schema_arrow), _pieces(file.metadata)
+
+
+def _pieces(metadata: pq.FileMetaData) -> tuple[Piece, ...]:
     pieces, first_row = [], 0
-    with _opened(uri) as file:
-        for index in range(file.metadata.num_row_groups):
-            group = file.metadata.row_group(index)
-            if group.num_rows < 0:
-                raise pa.ArrowInvalid(f"row group {index} says that it has {group.num_rows} rows")
-            if group.num_rows:
-                pieces.append(Piece(first_row, group.num_rows, 0, 0, max(0, group.total_byte_size)))
-            first_row += group.num_rows
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        if group.num_rows < 0:
+            raise pa.ArrowInvalid(f"row group {index} says that it has {group.num_rows} rows")
+        if group.num_rows:
+            pieces.append(Piece(first_row, group.num_rows, 0, 0, max(0, group.total_byte_size)))
+        first_row += group.num_rows
     return tuple(pieces)
 
 
@@ -136,10 +140,14 @@ def _opened(uri: str, identity: str | None = None) -> Iterator[pq.ParquetFile]:
     with errors_name_the_file(uri), pa.OSFile(uri) as source:
         if identity is not None and _identity(uri, source) != identity:
             raise changed_file(uri)
-        with pq.ParquetFile(
-            source,
-            page_checksum_verification=True,
-            pre_buffer=False,  # reads page by page instead of the whole row group
-            coerce_int96_timestamp_unit="us",  # nanoseconds do not reach beyond the years 1677 to 2262
-        ) as file:
+        with _parquet_file(source) as file:
             yield file
+
+
+def _parquet_file(source: pa.NativeFile) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        source,
+        page_checksum_verification=True,
+        pre_buffer=False,  # reads page by page instead of the whole row group
+        coerce_int96_timestamp_unit="us",  # nanoseconds do not reach beyond the years 1677 to 2262
+    )

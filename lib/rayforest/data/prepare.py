@@ -20,14 +20,15 @@ import pyarrow as pa
 
 from rayforest.data.contract import RowChecks, Verdicts
 from rayforest.data.empty_parts import refuse_empty_parts, time_cuts
-from rayforest.data.inputs import claim_inputs, data_source
+from rayforest.data.inputs import claim_inputs, data_source, look_at_inputs
 from rayforest.data.keys import canonical_keys
 from rayforest.data.kinds import Kind
 from rayforest.data.parts import part_facts
+from rayforest.data.passed_on import passed_on
 from rayforest.data.profile import ColumnProfile, Profile
 from rayforest.data.raw import RawBatch, Source
 from rayforest.data.recipe import PARTS, SPLIT_COLUMN, TARGET_COLUMN, Recipe, compile_recipe
-from rayforest.data.source import columns, list_files, read, stored_schema, unsupported_columns
+from rayforest.data.source import read
 from rayforest.data.split import HashSplit, TimeSplit, time_numbers
 from rayforest.data.survey import (
     DUPLICATES,
@@ -39,6 +40,7 @@ from rayforest.data.survey import (
     duplicates_of,
     merged_times,
 )
+from rayforest.data.table_schema import TableSchema
 from rayforest.data.values import frame_of
 from rayforest.engine.attempt import Attempt
 from rayforest.engine.commit import Version
@@ -102,9 +104,12 @@ class PrepareTask:
         self, batch: RawBatch, typed: pl.DataFrame, times: pl.Series | None, verdicts: Verdicts, profile: Profile
     ) -> pl.DataFrame:
         """All output columns for all rows of the batch; a missing target or time fails the row."""
-        recipe, parts = self.recipe, []
+        recipe, parts = self.recipe, list[pl.Series]()
+        columns = {column.name: column for column in recipe.contract.columns}
         for name, stored in zip(recipe.key, recipe.key_names, strict=True):
-            parts.append(stored_column(batch.table, name, self.schema.field(stored).type, verdicts).alias(stored))
+            field = self.schema.field(stored).with_name(name)
+            column = passed_on(batch.table, field, columns[name], verdicts)
+            parts.append(frame_of(pa.table({stored: column}))[stored])
         target = recipe.target_value()
         if target is not None:
             labels = typed.select(target.alias(TARGET_COLUMN)).to_series()
@@ -147,32 +152,6 @@ class PrepareTask:
                 profile.count_times(part, times[rows.to_numpy()])
 
 
-def stored_column(table: pa.Table, name: str, kind: pa.DataType, verdicts: Verdicts) -> pl.Series:
-    """A raw column in the type that it has in the first file; a value that would change in it fails its row."""
-    column = table.select([name])
-    if column.schema.field(name).type != kind:
-        try:
-            column = column.cast(pa.schema([pa.field(name, kind)]))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            values = frame_of(column)[name]
-            fitting = _fitting(values, frame_of(pa.table({name: pa.array([], kind)})).schema[name])
-            verdicts.fail(fitting.is_null() & values.is_not_null(), f"{name} is not of type {kind}")
-            return fitting
-    return frame_of(column)[name]
-
-
-def _fitting(values: pl.Series, kind: pl.DataType) -> pl.Series:
-    """The values as another type, null where one would change."""
-    try:
-        cast = values.cast(kind, strict=False)
-        if values.dtype == pl.String:  # "07" is 7
-            return cast
-        same = cast.cast(values.dtype, strict=False) == values
-        return pl.select(pl.when(same).then(cast)).to_series().alias(values.name)
-    except pl.exceptions.PolarsError:  # a type that never becomes the other one
-        return pl.Series(values.name, [None] * len(values), kind)
-
-
 def prepare(
     project: Project, *, replace: bool = False, executor: Executor, reporter: Reporter | None = None
 ) -> StageResult:
@@ -191,26 +170,25 @@ def prepare(
         UnfinishedError: shards failed, or the error budget is exceeded.
     """
     began, reporter = time.monotonic(), reporter or Silent()
-    source = data_source(project)
-    files = list(list_files(source))
-    for name, stored in unsupported_columns(files[0]).items():
-        reporter.say(f"prepare: column {name} is left out, because rayforest does not read {stored}")
-    recipe = compile_recipe(project, columns(files[0], source))
-    destination = project.stage("prepared")
+    source, destination = data_source(project), project.stage("prepared")
+    inputs = look_at_inputs(source, destination, executor)
+    recipe = compile_recipe(project, inputs.schema)
+    keys = key_types(recipe, inputs.schema)
+    for note in table_notes(recipe, project, inputs.schema):
+        reporter.say(f"prepare: {note}")
     claimed = claim_inputs(
         destination,
-        source,
-        ingredients(project, recipe, source),
+        inputs,
+        ingredients(project, recipe, source) | {"key_types": [str(kind) for kind in keys]},
         shard_rows=project.run.shard_rows,
         replace=replace,
         executor=executor,
-        files=files,
     )
     version, plan = claimed.version, claimed.plan
     manifest = version.manifest()
     resumed = manifest is not None
     if manifest is None:
-        manifest = _run(project, recipe, source, stored_schema(files[0], recipe.key), version, plan, executor, reporter)
+        manifest = _run(project, recipe, source, keys, version, plan, executor, reporter)
         clean(version)
     else:
         project.policy.accept(manifest)
@@ -230,6 +208,26 @@ def prepare(
     )
 
 
+def key_types(recipe: Recipe, table: TableSchema) -> list[pa.DataType]:
+    """The type of each key column in prepared shards.
+
+    Raises:
+        InputError: the files have no type in common.
+    """
+    declared = recipe.contract.declared
+    return [table.stored_type(name, declared.get(name)) for name in recipe.key]
+
+
+def table_notes(recipe: Recipe, project: Project, table: TableSchema) -> list[str]:
+    """What a user should know of the columns of the raw tables: those left out, and those that differ by file."""
+    notes = [f"column {name} is left out, because {why}" for name, why in table.unread.items()]
+    used = list(recipe.contract.kinds)
+    if not project.features.expressions:  # all columns are features: say which are not
+        used += [name for name in table.kinds if name not in table.leading and name not in used]
+    declared = recipe.contract.declared
+    return notes + list(table.differences(name for name in used if name not in declared))
+
+
 def ingredients(project: Project, recipe: Recipe, source: Source) -> dict[str, Any]:
     """All that decides the prepared bytes besides the inputs."""
     return {
@@ -246,7 +244,7 @@ def _run(
     project: Project,
     recipe: Recipe,
     source: Source,
-    key_types: pa.Schema,
+    keys: list[pa.DataType],
     version: Version,
     plan: Plan,
     executor: Executor,
@@ -277,9 +275,7 @@ def _run(
     if by_time:
         sketch = merged_times(version, plan)
         split = TimeSplit(time_cuts(sketch, project.split, timestamps=recipe.time_is_timestamp))
-    task = PrepareTask(
-        recipe, source, split, project.split.key or recipe.key, _schema(recipe, key_types), version, buckets
-    )
+    task = PrepareTask(recipe, source, split, project.split.key or recipe.key, _schema(recipe, keys), version, buckets)
     totals = run_step(version, plan, task, executor, policy=policy, on_progress=progress("prepare"))
     profile = Profile()
     for record in records(version, plan):
@@ -315,8 +311,8 @@ def fitted_categories(recipe: Recipe, profile: Profile) -> dict[str, list[str]]:
 _TARGET_TYPES = {Kind.NUMBER: pa.float64(), Kind.BOOLEAN: pa.bool_(), Kind.STRING: pa.string()}
 
 
-def _schema(recipe: Recipe, key_types: pa.Schema) -> pa.Schema:
-    fields = [f.with_name(name) for f, name in zip(key_types, recipe.key_names, strict=True)]
+def _schema(recipe: Recipe, keys: list[pa.DataType]) -> pa.Schema:
+    fields = [pa.field(name, kind) for name, kind in zip(recipe.key_names, keys, strict=True)]
     if recipe.target_expression is not None:
         fields.append(pa.field(TARGET_COLUMN, _TARGET_TYPES[recipe.target_expression.kind]))
     fields.append(pa.field(SPLIT_COLUMN, pa.string()))

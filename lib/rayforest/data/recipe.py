@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,9 +16,10 @@ import polars as pl
 
 from rayforest.data.contract import ColumnContract, Contract
 from rayforest.data.kinds import Kind
-from rayforest.data.sql import Expression, category_text, parse
+from rayforest.data.sql import Expression, category_text, names_in, parse
+from rayforest.data.table_schema import TableSchema
 from rayforest.errors import ConfigError, did_you_mean
-from rayforest.project import Project
+from rayforest.project import CLASS_METRICS, Project
 
 SPLIT_COLUMN = "split"
 TARGET_COLUMN = "target"
@@ -155,17 +156,19 @@ class Recipe:
         )
 
 
-def compile_recipe(project: Project, found: Mapping[str, Kind]) -> Recipe:
+def compile_recipe(project: Project, table: TableSchema) -> Recipe:
     """The recipe that a project file states for a table.
 
     Args:
         project: the validated project file.
-        found: kind of each column of the raw tables.
+        table: the columns of the raw tables.
 
     Raises:
         ConfigError: a column does not exist, an expression does not parse, a feature is of a kind that no model takes.
+        InputError: a file lacks a column that the project uses, or has it twice.
     """
-    data = project.data
+    data, found = project.data, table.kinds
+    _refuse_unread(project, table.unread)
     declared = {name: section.type for name, section in data.columns.items()}
     for name in declared:
         _must_exist(name, found, f"data.columns.{name}")
@@ -198,10 +201,11 @@ def compile_recipe(project: Project, found: Mapping[str, Kind]) -> Recipe:
             if where == "data.target":
                 _check_target(expression, data.positive)
     features = tuple(project.features.expressions.items()) or _default_features(
-        kinds, off_limits | set(project.split.key)
+        table, kinds, off_limits | set(project.split.key)
     )
     categorical = _check_features(features, project, kinds, used)
     _refuse_patterns(used)
+    table.require([*sorted(used), *carried])
     columns = tuple(
         ColumnContract.of(name, data.columns[name], required=name in data.key)
         if name in data.columns
@@ -210,8 +214,9 @@ def compile_recipe(project: Project, found: Mapping[str, Kind]) -> Recipe:
     )
     for column in columns:
         column.check_bounds()
+    counted = _columns_of_classes(features, categorical, target, project, kinds)
     return Recipe(
-        contract=Contract(columns, rules),
+        contract=Contract(tuple(replace(c, exact=c.name in counted) for c in columns), rules),
         key=data.key,
         target=target,
         positive=data.positive,
@@ -270,16 +275,36 @@ def _check_features(
     return tuple(categorical)
 
 
-def _default_features(kinds: Mapping[str, Kind], off_limits: set[str]) -> tuple[tuple[str, str], ...]:
-    names = [n for n, kind in kinds.items() if n not in off_limits and kind is not Kind.TIMESTAMP]
+def _columns_of_classes(
+    features: tuple[tuple[str, str], ...],
+    categorical: tuple[str, ...],
+    target: str | None,
+    project: Project,
+    kinds: Mapping[str, Kind],
+) -> set[str]:
+    """Columns of numbers of which each stands for something of its own: categories and labels, not quantities."""
+    expressions = [parse(sql, kinds, where=f"features.{name}") for name, sql in features if name in categorical]
+    if target is not None and (project.data.positive is not None or project.tune.metric in CLASS_METRICS):
+        expressions.append(parse(target, kinds, where="data.target"))
+    return {name for expression in expressions for name in expression.columns if kinds[name] is Kind.NUMBER}
+
+
+def _default_features(
+    table: TableSchema, kinds: Mapping[str, Kind], off_limits: set[str]
+) -> tuple[tuple[str, str], ...]:
+    """Every column of the first file that can be one; a name that prepared tables need is preceded by `raw.`."""
+    names = [n for n in table.leading if n not in off_limits and kinds[n] is not Kind.TIMESTAMP]
     if not names:
+        shown = [f"{name} ({kind})" for name, kind in kinds.items()] + [
+            f"{name} (left out: {why})" for name, why in table.unread.items()
+        ]
         raise ConfigError(
             "no column is left to be a feature",
             expected="columns of numbers, booleans or text beside key, target and time",
-            found=", ".join(f"{name} ({kind})" for name, kind in list(kinds.items())[:8]) or "none that can be read",
+            found=", ".join(shown[:8]) or "none that can be read",
             next_step="compute features in [features]" if kinds else "check that this is the right table",
         )
-    return tuple((name, quoted(name)) for name in names)
+    return tuple((f"raw.{name}" if name in (SPLIT_COLUMN, TARGET_COLUMN) else name, quoted(name)) for name in names)
 
 
 def quoted(column: str) -> str:
@@ -295,6 +320,31 @@ def _sql(text: str | None, kinds: Mapping[str, Kind]) -> str | None:
 def _must_exist(name: str, found: Mapping[str, Kind], where: str) -> None:
     if name not in found:
         raise ConfigError(f"{where}: the data has no column {name!r}", next_step=did_you_mean(name, found))
+
+
+def _refuse_unread(project: Project, unread: Mapping[str, str]) -> None:
+    """Say why a column cannot be used, rather than that there is none of that name."""
+    if not unread:
+        return
+    data = project.data
+    used: dict[str, Iterable[str]] = {
+        **{f"data.columns.{name}": (name,) for name in data.columns},
+        "data.key": data.key,
+        "split.key": project.split.key,
+        "score.carry": () if project.score.source else project.score.carry,
+    }
+    texts = {"data.target": data.target, "data.time": data.time}
+    texts |= {f"data.rules.{name}": sql for name, sql in data.rules.items()}
+    texts |= {f"features.{name}": sql for name, sql in project.features.expressions.items()}
+    used |= {where: (sql,) if sql in unread else names_in(sql) for where, sql in texts.items() if sql is not None}
+    for where, names in used.items():
+        for name in names:
+            if name in unread:
+                raise ConfigError(
+                    f"{where}: column {name!r} cannot be used, because {unread[name]}",
+                    expected="numbers, booleans, text, dates or timestamps",
+                    next_step="store it as one of these, or leave it out",
+                )
 
 
 def _refuse_patterns(names: Iterable[str]) -> None:

@@ -29,6 +29,8 @@ def json_rows(table: pa.Table) -> list[str]:
 
 
 def _python_values(column: pa.ChunkedArray) -> list[Any]:
+    if pa.types.is_date64(column.type):  # a time within the day is to be seen
+        column = column.cast(pa.int64()).cast(pa.timestamp("ms"))
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.timestamp(column.type.unit))  # the same instants in UTC
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):

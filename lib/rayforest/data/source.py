@@ -7,42 +7,97 @@ reason why its text could not become values.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 
-from rayforest.data.arrow_ipc import ipc_pieces, ipc_schema, read_ipc
-from rayforest.data.csv import count_pieces, infer_kinds, read_head, read_rows, sample_rows
+from rayforest.data.arrow_ipc import ipc_contents, ipc_schema, read_ipc
+from rayforest.data.csv import SAMPLE_ROWS, count_pieces, read_head, read_rows, sample_rows
+from rayforest.data.csv.infer import infer_kind, nearly_kind, readable_as
 from rayforest.data.files import format_of, hive_columns, list_files
 from rayforest.data.kinds import Kind
-from rayforest.data.parquet import footer_identity, parquet_pieces, parquet_schema, read_parquet
+from rayforest.data.parquet import footer_identity, parquet_footer, parquet_schema, read_parquet
 from rayforest.data.raw import BrokenRow, CsvFormat, FileFormat, RawBatch, Source, SourceFile
 from rayforest.data.small_files import groups_of_small_files, read_small_files
-from rayforest.data.stored import kind_of, plain_schema
+from rayforest.data.stored import file_columns, kind_of
+from rayforest.data.table_schema import FileColumn, TableSchema
 from rayforest.data.unreadable import changed_file
-from rayforest.engine.shards import InputFile, Slice
+from rayforest.engine.shards import InputFile, Piece, Slice
 from rayforest.errors import InputError
 
 __all__ = [
     "BrokenRow",
     "CsvFormat",
     "FileFormat",
+    "FileLook",
     "RawBatch",
     "Source",
     "SourceFile",
     "column_names",
     "columns",
     "csv_format",
-    "identify",
     "inspect",
     "list_files",
+    "look",
     "read",
     "read_all",
-    "stored_schema",
     "unsupported_columns",
 ]
+
+
+@dataclass(frozen=True)
+class FileLook:
+    """What a file says of itself before its rows are read."""
+
+    identity: str
+    has_rows: bool
+    columns: tuple[FileColumn, ...]
+    pieces: tuple[Piece, ...] | None
+    """As `inspect` gives them; None for text tables, whose every byte that would take."""
+
+
+def look(file: SourceFile, source: Source, *, sample: int = SAMPLE_ROWS) -> FileLook:
+    """Open a file once: what identifies it, its columns, and of Parquet and Arrow its pieces.
+
+    Args:
+        file: a file of the source.
+        source: how it is written.
+        sample: rows of a text table from which the kinds of its columns are guessed.
+
+    Raises:
+        InputError: the file is damaged, or not what its format says.
+    """
+    hive = tuple(
+        FileColumn(name, None if value is None else _kind_of_folder(value), "string", is_text=True)
+        for name, value in hive_columns(file.path).items()
+    )
+    if file.format == "csv":
+        rows = sample_rows(file.uri, csv_format(file.uri, source), sample)
+        columns = tuple(_text_column(name, pl.Series(rows.column(name))) for name in rows.column_names)
+        return FileLook(_stamped(file), rows.num_rows > 0, _beside(columns, hive), None)
+    if file.format == "parquet":
+        identity, schema, pieces = parquet_footer(file.uri)
+    else:
+        identity, (schema, pieces) = _stamped(file), ipc_contents(file.uri)
+    return FileLook(identity, bool(pieces), _beside(file_columns(schema.serialize().to_pybytes()), hive), pieces)
+
+
+def _text_column(name: str, texts: pl.Series) -> FileColumn:
+    kind = infer_kind(texts) if texts.null_count() < texts.len() else None
+    nearly = nearly_kind(texts) if kind is Kind.STRING else None
+    return FileColumn(name, kind, "string", is_text=True, nearly=nearly)
+
+
+def _beside(columns: tuple[FileColumn, ...], hive: tuple[FileColumn, ...]) -> tuple[FileColumn, ...]:
+    """The columns of a file with those of its folders, which take the place of its own of that name."""
+    if not hive:
+        return columns
+    named = {column.name for column in hive}
+    return (*(column for column in columns if column.name not in named), *hive)
 
 
 def inspect(file: SourceFile, source: Source, *, shard_rows: int) -> InputFile:
@@ -57,27 +112,21 @@ def inspect(file: SourceFile, source: Source, *, shard_rows: int) -> InputFile:
     """
     match file.format:
         case "parquet":
-            pieces = parquet_pieces(file.uri)
+            identity, _, pieces = parquet_footer(file.uri)
         case "arrow":
-            pieces = ipc_pieces(file.uri)
+            identity, (_, pieces) = _stamped(file), ipc_contents(file.uri)
         case "csv":
+            identity = _stamped(file)
             pieces = count_pieces(file.uri, file.size, csv_format(file.uri, source), shard_rows)
-    return InputFile(file.path, file.uri, file.size, file.stamp, identify(file), pieces)
+    return InputFile(file.path, file.uri, file.size, file.stamp, identity, pieces)
 
 
 def columns(file: SourceFile, source: Source) -> dict[str, Kind]:
-    """Kind of each column that can be read, in file order, then those of hive folders.
+    """Kind of each column of one file that can be read, in file order, then those of hive folders.
 
-    CSV kinds are inferred from the first 10,000 rows. Columns of types that are not read are left out; see
-    `unsupported_columns`.
+    CSV kinds are inferred from the first 10,000 rows. What all files of a source say together is in `TableSchema`.
     """
-    if file.format == "csv":
-        kinds = infer_kinds(sample_rows(file.uri, csv_format(file.uri, source)))
-    else:
-        kinds = {field.name: kind for field in _schema(file) if (kind := kind_of(field)) is not None}
-    for name, value in hive_columns(file.path).items():
-        kinds[name] = Kind.NUMBER if _is_number(value) else Kind.STRING
-    return kinds
+    return TableSchema.of([(file.path, True, look(file, source).columns)]).kinds
 
 
 def column_names(part: Slice, source: Source) -> set[str]:
@@ -90,24 +139,6 @@ def column_names(part: Slice, source: Source) -> set[str]:
         case "csv":
             names = read_head(part.uri, csv_format(part.uri, source)).names
     return {*names, *hive_columns(part.path)}
-
-
-def identify(file: SourceFile) -> str:
-    """What tells the contents of a file from others: a hash of the footer for Parquet, size and time of change else.
-
-    Raises:
-        InputError: the file is no Parquet file though its format says so.
-    """
-    return footer_identity(file.uri) if file.format == "parquet" else _identity(file.size, file.stamp)
-
-
-def stored_schema(file: SourceFile, names: Sequence[str]) -> pa.Schema:
-    """Arrow types of columns as `read` gives them: text for CSV and hive columns, else as stored."""
-    hive = hive_columns(file.path)
-    if file.format == "csv":
-        return pa.schema([pa.field(name, pa.string()) for name in names])
-    plain = plain_schema(_schema(file))
-    return pa.schema([pa.field(name, pa.string() if name in hive else plain.field(name).type) for name in names])
 
 
 def unsupported_columns(file: SourceFile) -> dict[str, str]:
@@ -133,6 +164,9 @@ def read(part: Slice, source: Source, columns: Sequence[str], *, optional: Seque
         InputError: the file changed since it was planned, is damaged, or lacks a column.
     """
     form = format_of(part.uri, source)
+    if not part.rows:
+        _refuse_changed(part, form)
+        return
     hive = hive_columns(part.path)
     if optional and (form != "parquet" or hive):
         there = column_names(part, source)
@@ -142,10 +176,10 @@ def read(part: Slice, source: Source, columns: Sequence[str], *, optional: Seque
         case "parquet":
             batches = read_parquet(part, stored, optional)
         case "arrow":
-            _refuse_changed(part)
+            _refuse_changed(part, form)
             batches = read_ipc(part.uri, part.path, stored, first_row=part.first_row, rows=part.rows)
         case "csv":
-            _refuse_changed(part)
+            _refuse_changed(part, form)
             batches = read_rows(part, csv_format(part.uri, source), stored)
     found = 0
     for batch in batches:
@@ -182,16 +216,21 @@ def _schema(file: SourceFile) -> pa.Schema:
     return parquet_schema(file.uri) if file.format == "parquet" else ipc_schema(file.uri)
 
 
-def _identity(size: int, stamp: str) -> str:
-    return f"{size}-{stamp}"
+def _stamped(file: SourceFile) -> str:
+    """The identity of a file whose contents are not hashed."""
+    return f"{file.size}-{file.stamp}"
 
 
-def _refuse_changed(part: Slice) -> None:
+def _refuse_changed(part: Slice, form: FileFormat) -> None:
     try:
-        status = Path(part.uri).stat()
+        if form == "parquet":
+            identity = footer_identity(part.uri)
+        else:
+            status = Path(part.uri).stat()
+            identity = f"{status.st_size}-{status.st_mtime_ns}"
     except OSError as error:
         raise InputError(f"{part.uri} cannot be read any more", found=error.strerror or "") from error
-    if _identity(status.st_size, str(status.st_mtime_ns)) != part.identity:
+    if identity != part.identity:
         raise changed_file(part.uri)
 
 
@@ -204,9 +243,6 @@ def _with_hive(batch: RawBatch, hive: dict[str, str | None], columns: Sequence[s
     return replace(batch, table=pa.Table.from_arrays(arrays, names=list(columns)))
 
 
-def _is_number(text: str | None) -> bool:
-    try:
-        float(text or "x")
-    except ValueError:
-        return False
-    return True
+@lru_cache(maxsize=4096)
+def _kind_of_folder(text: str) -> Kind:
+    return Kind.NUMBER if readable_as(pl.Series([text]), Kind.NUMBER).item() else Kind.STRING

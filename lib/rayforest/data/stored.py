@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
+from decimal import Decimal
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rayforest.data.kinds import Kind
 from rayforest.data.raw import BrokenRow, RawBatch
 from rayforest.data.row_text import json_rows
+from rayforest.data.table_schema import FileColumn
 from rayforest.errors import InputError, did_you_mean
 
 _EXTENSION = b"ARROW:extension:name"
@@ -21,10 +24,12 @@ _EXTENSION = b"ARROW:extension:name"
 def kind_of(field: pa.Field) -> Kind | None:
     """The kind of a stored column; None for those that are not read.
 
-    These are nested, binary, time-of-day and extension types, and decimals of more than 38 digits.
+    These are nested, binary, time-of-day, duration and extension types, decimals of more than 38 digits, and columns
+    without a name or with a NUL in it, which Polars does not take.
     """
     stored = field.type
-    if isinstance(stored, pa.BaseExtensionType) or _EXTENSION in (field.metadata or {}):
+    extended = isinstance(stored, pa.BaseExtensionType) or _EXTENSION in (field.metadata or {})
+    if extended or _fault_of_name(field.name):
         return None
     if pa.types.is_dictionary(stored):
         stored = stored.value_type
@@ -37,6 +42,25 @@ def kind_of(field: pa.Field) -> Kind | None:
     if _is_text(stored) or pa.types.is_string_view(stored) or pa.types.is_null(stored):
         return Kind.STRING
     return None
+
+
+def _fault_of_name(name: str) -> str | None:
+    return "it has no name" if not name else "its name holds a NUL" if "\0" in name else None
+
+
+@lru_cache(maxsize=256)
+def file_columns(encoded: bytes) -> tuple[FileColumn, ...]:
+    """The columns of a serialized schema: one object for all files of that schema."""
+    return tuple(_file_column(field) for field in pa.ipc.read_schema(pa.py_buffer(encoded)))
+
+
+def _file_column(field: pa.Field) -> FileColumn:
+    kind = kind_of(field)
+    if kind is None:
+        why = _fault_of_name(field.name) or f"rayforest does not read {str(field.type)[:80]}"
+        return FileColumn(field.name, None, str(field.type), unread=why)
+    plain = _plain_type(field.type)
+    return FileColumn(field.name, None if pa.types.is_null(plain) else kind, str(plain))
 
 
 def decoded_names(schema: pa.Schema) -> pa.Schema:
@@ -90,59 +114,125 @@ def _look_for_refused(columns: tuple[str, ...], encoded: bytes) -> tuple[str, in
 
 
 def stored_batch(path: str, table: pa.Table, rows: npt.NDArray[np.int64]) -> RawBatch:
-    """A batch of stored rows; those with text that is not UTF-8 are broken.
+    """A batch of stored rows; those with a value that does not fit its own type are broken.
+
+    Such values are text that is not UTF-8, a decimal of too many digits, a date64 within a day, and a time in seconds
+    beyond the reach of milliseconds.
 
     Raises:
-        pa.ArrowInvalid: the values do not fit their own types.
+        pa.ArrowInvalid: the file is damaged in another way.
     """
-    reasons = _undecodable_text(table)
-    table = _plain(table)  # only now: a damaged dictionary must not be followed
+    reasons = _misfits(table)
     if not reasons:
-        return RawBatch(path, rows, table)
+        return RawBatch(path, rows, _plain(table))
     bad = np.array(sorted(reasons))
     good = np.setdiff1d(np.arange(table.num_rows), bad)
     broken = [
         BrokenRow(int(rows[row]), reasons[row], text)
         for row, text in zip(bad.tolist(), json_rows(_as_bytes(table).take(pa.array(bad))), strict=True)
     ]
-    return RawBatch(path, rows[good], table.take(pa.array(good)), tuple(broken))
+    return RawBatch(path, rows[good], _plain(table.take(pa.array(good, pa.int64()))), tuple(broken))
 
 
-def _undecodable_text(table: pa.Table) -> dict[int, str]:
-    """Row -> what is wrong with its text."""
-    with suppress(pa.ArrowInvalid):
+def _misfits(table: pa.Table) -> dict[int, str]:
+    """Row -> which of its values does not fit its own type; a damaged dictionary is not followed."""
+    try:
         table.validate(full=True)
-        return {}
+        columns = [field.name for field in table.schema if _is_seconds(field.type)]
+    except pa.ArrowInvalid:
+        columns = table.column_names
     reasons: dict[int, str] = {}
-    for name, column in zip(table.column_names, table.columns, strict=True):
+    for name in columns:
+        column = table.column(name)
         try:
             column.validate(full=True)
         except pa.ArrowInvalid:
-            if not _is_text(column.type):
+            found = _misfits_of(column)
+            if found is None:
                 raise
-            reasons |= dict.fromkeys(_undecodable(column), f"{name} holds bytes that are not utf-8")
+            reasons |= dict.fromkeys(found[0], f"{name} holds {found[1]}")
+            continue
+        if _is_seconds(column.type):
+            seconds = column.cast(pa.int64())
+            far = pc.or_(pc.greater(seconds, _MOST_SECONDS), pc.less(seconds, -_MOST_SECONDS))
+            reasons |= dict.fromkeys(_rows_of(far), f"{name} holds a time beyond the calendar")
     return reasons
+
+
+_MOST_SECONDS = 9 * 10**15
+"""As milliseconds they still fit 64 bits; they are 285 million years."""
+
+
+def _misfits_of(column: pa.ChunkedArray) -> tuple[list[int], str] | None:
+    """Rows of a column that is not valid, and what they hold; None where its type says nothing of it."""
+    stored = column.type
+    if _is_text(stored):
+        return _undecodable(column), "bytes that are not utf-8"
+    if pa.types.is_date64(stored):
+        day = pc.multiply(pc.divide(column.cast(pa.int64()), _DAY_MS), _DAY_MS)
+        return _rows_of(pc.not_equal(day, column.cast(pa.int64()))), "a date that is not a whole day"
+    if pa.types.is_decimal(stored):
+        long = [row for row, v in enumerate(column.to_pylist()) if v is not None and _digits(v) > stored.precision]
+        return long, f"a decimal of more than {stored.precision} digits"
+    return None
+
+
+_DAY_MS = 86_400_000
+
+
+def _digits(value: Decimal) -> int:
+    return len(value.as_tuple().digits)
+
+
+def _rows_of(mask: pa.ChunkedArray) -> list[int]:
+    return list(pc.indices_nonzero(mask).to_pylist())
+
+
+def _is_seconds(stored: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(stored) and stored.unit == "s")
 
 
 @lru_cache(maxsize=64)
 def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """The same columns in types that every consumer takes: no dictionaries and views, nothing that Parquet changes."""
+    """The same columns in types that every consumer takes: no dictionaries and views, nothing that Parquet changes.
+
+    Zones that Polars does not know are UTC: the instants are the same. Metadata, which need not be UTF-8, is left out.
+    """
     return pa.schema([pa.field(field.name, _plain_type(field.type)) for field in schema])
 
 
 def _plain_type(stored: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(stored):
-        stored = stored.value_type
+        return _plain_type(stored.value_type)
     if pa.types.is_date64(stored):
         return pa.date32()
-    if pa.types.is_timestamp(stored) and stored.unit == "s":
-        return pa.timestamp("ms", stored.tz)
+    if pa.types.is_timestamp(stored):
+        unit = "ms" if stored.unit == "s" else stored.unit
+        return pa.timestamp(unit, None if not stored.tz else _zone(stored.tz))
+    if pa.types.is_decimal32(stored) or pa.types.is_decimal64(stored):
+        return pa.decimal128(stored.precision, stored.scale)
     return pa.string() if pa.types.is_string_view(stored) else stored
+
+
+@lru_cache(maxsize=1024)
+def _zone(name: str) -> str:
+    """The zone where Polars has one of that name, else UTC."""
+    try:
+        return name if pl.Series(pa.array([], pa.timestamp("us", name))).dtype == pl.Datetime("us", name) else "UTC"
+    except pl.exceptions.PolarsError:
+        return "UTC"
 
 
 def _plain(table: pa.Table) -> pa.Table:
     plain = plain_schema(table.schema)
-    return table if table.schema.equals(plain) else table.cast(plain)
+    if table.schema.equals(plain):
+        return pa.Table.from_arrays(table.columns, schema=plain) if has_metadata(table.schema) else table
+    return table.cast(plain)
+
+
+def has_metadata(schema: pa.Schema) -> bool:
+    """Whether anything stands beside the names and types of a schema, such as bytes that are not UTF-8."""
+    return schema.metadata is not None or any(field.metadata is not None for field in schema)
 
 
 def _is_text(stored: pa.DataType) -> bool:

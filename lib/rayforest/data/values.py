@@ -40,6 +40,37 @@ def to_kind(value: pl.Expr, stored: pl.DataType, kind: Kind, format: str | None 
     return _string(value, stored)
 
 
+def inexact_integer(value: pl.Expr, stored: pl.DataType) -> pl.Expr:
+    """True where an integer is not the double that NUMBER makes of it: 2^53 + 1 has no double of its own.
+
+    Args:
+        value: expression of dtype `stored`: integers, decimals, or text of them. False for all others.
+        stored: its dtype.
+    """
+    if stored == pl.String:
+        digits = value.str.extract(_LONG_INTEGER, 1)
+        exact = digits.cast(pl.Int128, strict=False)
+        return (digits.is_not_null() & _comes_back(exact).fill_null(value=False).not_()).fill_null(value=False)
+    if stored.is_integer() and stored not in EXACT_NUMBERS:
+        return _comes_back(value.cast(pl.Int128)).not_().fill_null(value=False)
+    if stored.is_decimal():
+        whole = value.cast(pl.Int128, strict=False)
+        return (whole.abs().gt(2**53) & _comes_back(whole).not_()).fill_null(value=False)
+    return pl.lit(value=False)
+
+
+_LONG_INTEGER = r"^[ \t]*([+-]?[0-9]{16,40})(?:\.0*)?[ \t]*$"
+EXACT_NUMBERS = (
+    pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32, pl.Float16, pl.Float32, pl.Float64, pl.Boolean
+)  # fmt: skip
+"""Stored types of which every value is a double."""
+
+
+def _comes_back(value: pl.Expr) -> pl.Expr:
+    """Whether a 128-bit integer is the same after a double."""
+    return value.cast(pl.Float64).cast(pl.Int128, strict=False).eq(value)
+
+
 def _number(value: pl.Expr, stored: pl.DataType) -> pl.Expr:
     if stored == pl.String:
         value = text_to_number(value)

@@ -110,7 +110,7 @@ def _always_passes(column: ColumnContract, schema: pa.Schema) -> bool:
         return False
     stored = schema.field(column.name).type
     if column.kind is Kind.NUMBER:
-        return _is_number(stored)
+        return _is_number(stored) and not (column.exact and pa.types.is_integer(stored) and stored.bit_width == 64)
     if column.kind is Kind.BOOLEAN:
         return bool(pa.types.is_boolean(stored))
     return column.kind is Kind.STRING and _is_text(stored)  # a time may lie outside what microseconds hold

@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from rayforest.data.kinds import Kind
+from rayforest.data.recipe import Recipe
 from rayforest.errors import ConfigError
 from rayforest.onnx.labels import THRESHOLD, label_values
-from rayforest.project import ScoreSection
-from rayforest.training.problem import Labels, Problem
+from rayforest.project import CLASS_METRICS, Metric, ScoreSection
+from rayforest.training.problem import REGRESSION_METRICS, Labels, Problem
 
 Array = npt.NDArray[np.float64]
 Output = Literal["prediction", "probability", "raw_score"]
@@ -100,6 +102,22 @@ class Outputs:
         classes = prediction > self.threshold if self.problem.kind == "binary" else prediction.argmax(axis=1)
         labels = self._label_values
         return labels.take(pa.array(classes.astype(np.int8 if len(labels) < 128 else np.int64)))
+
+
+def possible_outputs(section: ScoreSection, recipe: Recipe, metric: Metric | None) -> list[str]:
+    """Names that output columns may take before a model says what it is of; one that ends in * stands for many.
+
+    Without a metric, a target of numbers may turn out to be a quantity or of two classes.
+    """
+    target, quantity = recipe.target_expression, metric in REGRESSION_METRICS
+    labels = target is not None and target.kind is Kind.STRING and recipe.positive is None
+    several = labels or (recipe.positive is None and metric in CLASS_METRICS)
+    names: list[str] = []
+    for output in section.outputs or (("prediction",) if quantity else ("prediction", "probability")):
+        names.append(output)
+        if several and output != "prediction":
+            names.append(f"{output}_*")
+    return names
 
 
 def _by_output(values: Array) -> list[Array]:

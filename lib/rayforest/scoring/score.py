@@ -1,7 +1,7 @@
 """score: a bundle and raw tables to scored Parquet, every row exactly once.
 
-A shard is one task: read, check, compute, write. Its file holds the key and carried columns as they came, then what the
-model says; rows that fail the contract go to quarantine.
+A shard is one task: read, check, compute, write. Its file holds the key and carried columns (see `passed_on`), then
+what the model says; rows that fail the contract go to quarantine.
 """
 
 from __future__ import annotations
@@ -16,19 +16,18 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from rayforest.data.contract import Contract, RowChecks, Verdicts
-from rayforest.data.inputs import claim_inputs, score_source
-from rayforest.data.kinds import Kind
-from rayforest.data.prepare import stored_column
+from rayforest.data.contract import ColumnContract, Contract, RowChecks
+from rayforest.data.inputs import claim_inputs, look_at_inputs, score_source
+from rayforest.data.passed_on import passed_on
 from rayforest.data.raw import BATCH_ROWS, RawBatch, Source
 from rayforest.data.recipe import Recipe
-from rayforest.data.source import columns, list_files, read, read_all, stored_schema
+from rayforest.data.source import read, read_all
 from rayforest.engine.attempt import Attempt
 from rayforest.engine.executors import Executor
 from rayforest.engine.publish import clean, publish
 from rayforest.engine.run import records, run_step
 from rayforest.engine.shards import Shard
-from rayforest.errors import ConfigError, InputError, did_you_mean
+from rayforest.errors import InputError
 from rayforest.project import Project
 from rayforest.report import Reporter, Silent, StageResult
 from rayforest.scoring.bundle import load_bundle
@@ -36,6 +35,7 @@ from rayforest.scoring.engines import PROOF_ROWS, Choice, ProvenKernel
 from rayforest.scoring.inputs import ModelInputs
 from rayforest.scoring.outputs import Outputs
 from rayforest.scoring.running_metrics import RunningMetrics
+from rayforest.scoring.scored_table import passed_on_columns, score_contract, scored_schema
 from rayforest.scoring.scorer import Scorer, scorer_of
 
 FORMAT_VERSION = 3
@@ -73,22 +73,26 @@ class ScoreTask:
             attempt.count_in(rows + sum(len(batch.broken) for batch in batches))
             table = pa.concat_tables([batch.table for batch in batches]).combine_chunks()
             inputs, verdicts = self.model_inputs(table)
-            passed_on = [_as_it_came(table, self.schema.field(n), verdicts) for n in self.passed_on]
+            handed_on = [passed_on(table, self.schema.field(n), self._columns.get(n), verdicts) for n in self.passed_on]
             if verdicts.failed.any() or any(batch.broken for batch in batches):
                 attempt.quarantine(verdicts.quarantine(*batches))
             if verdicts.failed.any():
                 keep = pa.array(~verdicts.failed)
                 inputs, table = inputs.filter(keep), table.filter(keep)
-                passed_on = [column.filter(keep) for column in passed_on]
+                handed_on = [column.filter(keep) for column in handed_on]
             if inputs.num_rows:
                 raw_score, prediction = self._scorer.score(inputs)
-                scored = [*passed_on, *self.outputs.columns(raw_score, prediction)]
+                scored = [*handed_on, *self.outputs.columns(raw_score, prediction)]
                 attempt.write(pa.Table.from_arrays(scored, schema=self.schema))
                 if self._truth is not None and self._truth.is_in(table):
                     labels = self._scorer.bundle.problem.encode(self._truth.targets(table))
                     metrics.update(self._scorer.bundle.problem, prediction, labels)
         if metrics.rows:
             attempt.sidecar(metrics.to_json())
+
+    @cached_property
+    def _columns(self) -> dict[str, ColumnContract]:
+        return {column.name: column for column in self.contract.columns}
 
     @cached_property
     def columns(self) -> list[str]:
@@ -177,15 +181,6 @@ def _together(batches: Iterator[RawBatch]) -> Iterator[list[RawBatch]]:
         yield waiting
 
 
-def _as_it_came(table: pa.Table, field: pa.Field, verdicts: Verdicts) -> pa.ChunkedArray | pa.Array:
-    """A key or carried column in the type that it has in the first file."""
-    column = table.column(field.name)
-    if column.type == field.type:
-        return column
-    fitting = stored_column(table, field.name, field.type, verdicts)
-    return fitting.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(field.type)
-
-
 def score(
     project: Project, *, replace: bool = False, executor: Executor, reporter: Reporter | None = None
 ) -> StageResult:
@@ -199,44 +194,33 @@ def score(
     """
     began, reporter = time.monotonic(), reporter or Silent()
     bundle = load_bundle(project.stage("bundle"))
-    source = score_source(project)
-    files = list(list_files(source))
+    source, destination = score_source(project), project.stage("scored")
     recipe, outputs = bundle.recipe, Outputs.of(project.score, bundle.problem)
-    found = columns(files[0], source)
-    passed_on = tuple(dict.fromkeys((*recipe.key, *project.score.carry)))
-    contract = _contract(recipe, passed_on, found, files[0].path)
-    schema = pa.schema([*stored_schema(files[0], passed_on), *outputs.schema()])
-    if len(set(schema.names)) < len(schema.names):
-        raise ConfigError(
-            "a key or carried column has the name of an output column",
-            expected="columns other than " + ", ".join(f.name for f in outputs.schema()),
-            next_step="leave it out of score.carry, or rename it in the source",
-        )
-    destination = project.stage("scored")
+    inputs = look_at_inputs(source, destination, executor)
+    contract = score_contract(recipe, project.score, inputs.schema)
+    schema = scored_schema(recipe, project.score, inputs.schema, outputs.schema())
+    names = passed_on_columns(recipe, project.score)
     claimed = claim_inputs(
         destination,
-        source,
+        inputs,
         {
             "stage": "score",
             "format_version": FORMAT_VERSION,
             "bundle": bundle.digest,
             "threshold": outputs.threshold,
-            "passed_on": list(passed_on),
+            "passed_on": list(names),
             "schema": [f"{f.name}: {f.type}" for f in schema],
             "format": None if source.csv is None else asdict(source.csv),
         },
         shard_rows=project.run.shard_rows,
         replace=replace,
         executor=executor,
-        files=files,
     )
     version, plan = claimed.version, claimed.plan
     manifest = version.manifest()
     resumed, details = manifest is not None, dict[str, object]()
     if manifest is None:
-        task = ScoreTask(
-            bundle.location, bundle.digest, project.score.engine, source, contract, passed_on, outputs, schema
-        )
+        task = ScoreTask(bundle.location, bundle.digest, project.score.engine, source, contract, names, outputs, schema)
         engine, why = task.prove(next(iter(plan), None))
         details = {"engine": engine, "engine_because": why}
         reporter.say(f"score: {plan.rows:,} rows in {plan.shards:,} shards, engine {engine}: {why}")
@@ -265,17 +249,3 @@ def score(
         reasons=manifest.reasons,
         details=details,
     )
-
-
-def _contract(recipe: Recipe, passed_on: tuple[str, ...], found: dict[str, Kind], file: str) -> Contract:
-    """The part of the contract that score needs; the key must be there in every row."""
-    needed = tuple(dict.fromkeys((*recipe.feature_columns, *passed_on)))
-    for name in needed:
-        if name not in found:
-            raise InputError(
-                f"{file} has no column {name!r}, which "
-                + ("the bundle needs" if name in recipe.feature_columns else "is a key or in score.carry"),
-                expected=", ".join(needed),
-                next_step=did_you_mean(name, found),
-            )
-    return recipe.contract.only(needed, required=recipe.key)

@@ -15,13 +15,12 @@ from rayforest.data.kinds import Kind
 from rayforest.data.profile import Profile
 from rayforest.data.recipe import PARTS, Recipe
 from rayforest.errors import ConfigError, InputError
-from rayforest.project import Metric
+from rayforest.project import CLASS_METRICS, Metric
 
 ProblemKind = Literal["binary", "multiclass", "regression"]
 Labels = tuple[str | float, ...]
 """All texts, all numbers, or all booleans."""
 
-CLASSIFICATION_METRICS = ("auc", "average_precision", "log_loss", "accuracy")
 REGRESSION_METRICS = ("rmse", "mae")
 
 UNSEEN = -1.0
@@ -108,12 +107,12 @@ def find_problem(recipe: Recipe, profile: Profile, metric: Metric | None) -> Pro
         return _one_against_others(labels, positive, profile, metric)
     text, training = recipe.target_kind is Kind.STRING, profile.labels.get("train", Counter())
     classes = not profile.many_labels and (
-        recipe.target_kind in (Kind.STRING, Kind.BOOLEAN) or labels == (0.0, 1.0) or metric in CLASSIFICATION_METRICS
+        recipe.target_kind in (Kind.STRING, Kind.BOOLEAN) or labels == (0.0, 1.0) or metric in CLASS_METRICS
     )
     if metric in REGRESSION_METRICS and not text:
         classes = False
     kind: ProblemKind = "regression" if not classes else "binary" if len(labels) == 2 else "multiclass"
-    if profile.many_labels and (text or metric in CLASSIFICATION_METRICS):
+    if profile.many_labels and (text or metric in CLASS_METRICS):
         raise ConfigError(
             "the target has over 1,000 different values, so it is no class",
             expected="a quantity with rmse or mae, or a class with fewer labels",
@@ -164,7 +163,7 @@ def _refuse_constant(recipe: Recipe, profile: Profile, metric: Metric | None) ->
     if what:
         raise InputError(
             f"the target is constant in the training rows{what}",
-            expected="two labels or more" if metric in (None, *CLASSIFICATION_METRICS) else "values that differ",
+            expected="two labels or more" if metric in (None, *CLASS_METRICS) else "values that differ",
             found=found,
             next_step="check data.target and data.positive",
         )
@@ -190,7 +189,7 @@ def _one_against_others(labels: Labels, positive: float | str, profile: Profile,
 
 def _metric(kind: ProblemKind, metric: Metric | None) -> Metric:
     chosen: Metric = metric or ("rmse" if kind == "regression" else "log_loss")
-    allowed: tuple[str, ...] = REGRESSION_METRICS if kind == "regression" else CLASSIFICATION_METRICS
+    allowed: tuple[str, ...] = REGRESSION_METRICS if kind == "regression" else CLASS_METRICS
     if kind == "multiclass":
         allowed = ("log_loss", "accuracy", "auc")
     if chosen not in allowed:

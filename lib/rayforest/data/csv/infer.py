@@ -10,6 +10,7 @@ from rayforest.data.values import to_kind
 
 _BOOLEAN_WORDS = ("true", "false")
 """yes and no, or t and f, stay text: they are read as labels more often than as truth."""
+_NEARLY_ALL = 0.95
 
 
 def infer_kinds(table: pa.Table) -> dict[str, Kind]:
@@ -27,6 +28,15 @@ def infer_kind(texts: pl.Series) -> Kind:
             return kind
     words = texts.str.strip_chars().str.to_lowercase()
     return Kind.BOOLEAN if words.is_in(_BOOLEAN_WORDS).all() else Kind.STRING
+
+
+def nearly_kind(texts: pl.Series) -> Kind | None:
+    """The kind that nearly all values of a column of text have, although some are dirt; None where there is none."""
+    texts = texts.drop_nulls()
+    for kind in (Kind.NUMBER, Kind.TIMESTAMP):
+        if texts.len() and readable_as(texts, kind).sum() >= _NEARLY_ALL * texts.len():
+            return kind
+    return None
 
 
 def readable_as(texts: pl.Series, kind: Kind, form: str | None = None) -> pl.Series:

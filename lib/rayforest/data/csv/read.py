@@ -24,7 +24,7 @@ from rayforest.errors import InputError, RayforestError, did_you_mean
 SAMPLE_ROWS = 10_000
 """Rows from which kinds are inferred."""
 
-_SAMPLE_BYTES = 1 << 20
+_SAMPLE_BYTES, _FEW_ROWS = 1 << 20, 1_000
 
 
 def read_rows(part: Slice, form: CsvFormat, columns: Sequence[str]) -> Iterator[RawBatch]:
@@ -55,7 +55,7 @@ def sample_rows(uri: str, form: CsvFormat, rows: int = SAMPLE_ROWS) -> pa.Table:
     """The first rows of a file as text, all columns; rows that cannot become values are left out."""
     head = read_head(uri, form)
     reader = _TableReader(uri, "", form, head.names, head.names)
-    stream = rows_stream(uri, form, head, block_bytes=_SAMPLE_BYTES)
+    stream = rows_stream(uri, form, head, block_bytes=_SAMPLE_BYTES if rows > _FEW_ROWS else _SAMPLE_BYTES >> 4)
     if keeps_ascii(form.encoding):
         stream = to_utf8(stream, form.encoding)
     tables, at = [], 0

@@ -63,6 +63,15 @@ def parse(sql: str, columns: Mapping[str, Kind], *, where: str) -> Expression:
     return Expression(sql, with_constants_computed(root))
 
 
+def names_in(sql: str) -> set[str]:
+    """The names that stand in a text as columns; none where it is not SQL, which `parse` says."""
+    try:
+        tree = Source("", sql).tree(())
+    except ConfigError:
+        return set()
+    return {column.name for column in tree.find_all(exp.Column)}
+
+
 def _refusal(scope: Scope, node: SqlNode) -> ConfigError:
     name = scope.label(node)
     for types, what, expected in _REFUSALS:
