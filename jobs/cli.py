@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NoReturn
 
 import typer
@@ -14,6 +15,7 @@ import typer
 from rayforest.engine.memory import KEPT_MEMORY
 from rayforest.errors import ConfigError
 from rayforest.jobs import demo, look, stages, where
+from rayforest.jobs.streams import escape_what_cannot_be_shown, silence_warnings, use_utf8, without_panics
 
 UsageError: Any = typer.BadParameter.__bases__[0]  # of typer's own copy of click, or of click itself
 
@@ -38,16 +40,25 @@ app.add_typer(where.cluster, name="cluster", rich_help_panel="Clusters")
 
 def main() -> NoReturn:
     """Entry point of the `rayforest` command. SIGTERM stops a run as cleanly as Ctrl-C does."""
+    use_utf8()
+    escape_what_cannot_be_shown()
+    silence_warnings()
     os.environ.update(KEPT_MEMORY | os.environ)  # read when Arrow is loaded, which is later
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    with nullcontext() if "--debug" in sys.argv else without_panics():
+        code = _run()
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
-        sys.exit(app(standalone_mode=False))
+        return int(app(standalone_mode=False) or 0)
     except UsageError as error:
         error.show()
         if "--json" in sys.argv:
             what = ConfigError(error.format_message(), next_step="see --help")
             print(json.dumps({"command": " ".join(sys.argv[1:2]), "error": what.as_dict()}), flush=True)
-        sys.exit(ConfigError.exit_code)
+        return ConfigError.exit_code
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import typer
 
 from rayforest.jobs.console import ConsoleReporter, carry_out
 from rayforest.jobs.options import AsJson, Debug, Overrides, ProjectFile
+from rayforest.jobs.streams import print_file_text
 
 Destination = Annotated[str, typer.Argument(metavar="DEST", help="A stage's destination: folder or URI.")]
 
@@ -24,7 +25,7 @@ def init(
 
         return starter_project(data, target=target)
 
-    raise typer.Exit(carry_out("init", work, as_json=False, debug=debug, show=lambda text: print(text, end="")))
+    raise typer.Exit(carry_out("init", work, as_json=False, debug=debug, show=print_file_text))
 
 
 def check(project: ProjectFile, overrides: Overrides = None, as_json: AsJson = False, debug: Debug = False) -> None:
@@ -61,8 +62,7 @@ def files(
         return list(files(destination, quarantine=quarantine))
 
     def show(paths: list[str]) -> None:
-        for path in paths:
-            print(path)
+        print_file_text("".join(f"{path}\n" for path in paths))
 
     def as_dict(paths: list[str]) -> dict[str, object]:
         return {"command": "files", "destination": destination, "files": paths}

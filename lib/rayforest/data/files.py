@@ -6,6 +6,7 @@ import glob
 import os
 import re
 import stat
+import sys
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
@@ -41,9 +42,17 @@ def list_files(source: Source) -> list[SourceFile]:
     folders: dict[str, str] = {}
     for pattern in source.patterns:
         try:
+            os.fsencode(pattern)
             fixed, files = _expand(pattern, source)
         except OSError as error:  # a name that is too long, a disk that fails
             raise InputError(f"{pattern!r} cannot be read", found=error.strerror or "") from error
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{pattern!r} cannot be read",
+                expected="a process whose file names are UTF-8",
+                found=f"file names in {sys.getfilesystemencoding()}",
+                next_step="start Python with PYTHONUTF8=1",
+            ) from None
         for file in files:
             found.setdefault(_real_path(file, folders), (fixed, file))
     names = _distinct_names(list(found.values()))
@@ -58,6 +67,15 @@ def hive_columns(path: str) -> dict[str, str | None]:
             text = unquote(match[2])
             columns[unquote(match[1])] = None if text in ("", _HIVE_NULL) else text
     return columns
+
+
+def is_utf8(path: str) -> bool:
+    """Whether a path is text. Python stands in for bytes of a file name that are none by lone surrogates."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def format_of(path: str, source: Source) -> FileFormat:
@@ -171,6 +189,12 @@ def _distinct_names(files: list[tuple[Path, Path]]) -> list[str]:
 
 
 def _describe(file: Path, name: str, source: Source) -> SourceFile:
+    if not is_utf8(str(file)):
+        raise InputError(
+            f"the name of the file {str(file)!r} is not UTF-8",
+            expected="names in UTF-8: they stand in what is written, which is text",
+            next_step="rename the file, or leave it out of the source",
+        )
     try:
         status = file.stat()
     except OSError as error:

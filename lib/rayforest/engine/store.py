@@ -11,6 +11,7 @@ import io
 import os
 import re
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -270,6 +271,16 @@ def open_store(uri: str | Path) -> Store:
         ConfigError: the scheme is unknown, or the object store's configuration is incomplete.
     """
     text = str(uri)
+    try:
+        os.fsencode(text)
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"the name of the folder {text!r} cannot be used",
+            expected="a name in UTF-8, and a process whose file names are UTF-8",
+            found=f"file names in {sys.getfilesystemencoding()}",
+            next_step="choose another folder, or start Python with PYTHONUTF8=1",
+        ) from None
     if not re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", text):
         return LocalStore(text)
     parts = urlsplit(text)
