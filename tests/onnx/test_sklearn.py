@@ -74,6 +74,40 @@ def test_a_classifier_gives_its_labels_and_exact_probabilities(x: Any, y: Any, l
     np.testing.assert_allclose(probability, model.predict_proba(x), **EXACT)
 
 
+@pytest.mark.parametrize("labels", [[7, -3], ["no", "yes"], ["a", "ö", "c"]])
+@pytest.mark.parametrize("wrapped", ["alone", "calibrated", "pipeline", "voting"])
+def test_the_default_call_gives_exact_probabilities_of_double_inputs(
+    x: Any, y: Any, labels: list[Any], wrapped: str
+) -> None:
+    target = np.array(labels)[np.digitize(y, np.linspace(-0.5, 0.5, len(labels) - 1))]
+    alone = lightgbm.LGBMClassifier(**SMALL)
+    model = {
+        "alone": alone,
+        "calibrated": CalibratedClassifierCV(alone, cv=2),
+        "pipeline": make_pipeline(StandardScaler(), alone),
+        "voting": VotingClassifier([("one", alone)], voting="soft", flatten_transform=False),
+    }[wrapped].fit(x, target)
+    converted = to_onnx(model, x[:1])
+    assert [output.name for output in converted.graph.output] == ["output_label", "output_probability"]
+    label, probability = run(converted, x)
+    np.testing.assert_array_equal(label, model.predict(x))
+    assert probability.dtype == np.float64
+    np.testing.assert_allclose(probability, model.predict_proba(x), **(EXACT if wrapped == "alone" else OWN))
+
+
+def test_maps_hold_float32_only_and_columns_hold_both(x: Any, y: Any) -> None:
+    model = lightgbm.LGBMClassifier(**SMALL).fit(x, y > 0)
+    expected = model.predict_proba(x)
+    for options in ({"zipmap": True}, {id(model): {"zipmap": True}}, {lightgbm.LGBMClassifier: {"zipmap": True}}):
+        with pytest.raises(ConfigError, match="ZipMap holds float32 only"):
+            to_onnx(model, x[:1], options=options)
+    columns = run(to_onnx(model, x[:1], options={"zipmap": "columns"}), x)[1:]
+    np.testing.assert_allclose(np.stack(columns, axis=1), expected, **EXACT)
+    narrow = x.astype(np.float32)
+    maps = run(to_onnx(model, narrow[:1]), narrow)[1]
+    np.testing.assert_allclose([list(row.values()) for row in maps], model.predict_proba(narrow), rtol=1e-6)
+
+
 def test_a_ranker_is_exact(x: Any, y: Any) -> None:
     model = lightgbm.LGBMRanker(**SMALL).fit(x, np.clip(np.floor(y + 2), 0, 4), group=[100] * 5)
     np.testing.assert_array_equal(run(to_onnx(model, x[:1]), x)[0][:, 0], model.predict(x))

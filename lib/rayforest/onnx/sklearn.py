@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx
 import skl2onnx
-from onnx import helper
+from onnx import TensorProto, helper
 
 from rayforest.errors import ConfigError
 from rayforest.onnx.graph import ML_DOMAIN, ML_OPSET
@@ -39,6 +39,10 @@ def to_onnx(
     float32 too; a float64 value beside a threshold may then fall on its other side. Outputs are double where the trees'
     input is double, otherwise float32, to which predictions and probabilities are rounded at the end.
 
+    ZipMap, which skl2onnx puts behind a classifier unless `zipmap` says otherwise, holds float32 only. So by default
+    the probabilities of a classifier with double inputs are `output_probability`, double [rows, classes] in the order
+    of `classes_`; with float32 inputs they are skl2onnx's sequence of maps.
+
     The result asks for ai.onnx.ml 5, also where `target_opset` asks for less. Run it with
     `rayforest.onnx.runtime_session`: with several threads onnxruntime adds the trees in another order.
 
@@ -53,14 +57,44 @@ def to_onnx(
 
     Raises:
         ConfigError: a LightGBM estimator that is not fitted or cannot be exact; another tree ensemble in the same
-            pipeline, whose operators ended with ai.onnx.ml 5; an opset before 18.
+            pipeline, whose operators ended with ai.onnx.ml 5; an opset before 18; zipmap=True with double inputs.
     """
     main_opset = target_opset.get("") if isinstance(target_opset, dict) else target_opset
     if main_opset is not None and main_opset < _OLDEST_OPSET:
         raise ConfigError("The target opset is too old.", expected=f"{_OLDEST_OPSET} or newer", found=str(main_opset))
     with lightgbm_as_placeholders(model) as found:
         converted = skl2onnx.to_onnx(model, X, name, initial_types, target_opset, options, **others)
+    _replace_double_maps(converted, asked_for=_asks_for_maps(options))
     return _replace_placeholders(converted, found)
+
+
+def _replace_double_maps(converted: onnx.ModelProto, *, asked_for: bool) -> None:
+    """Give the probabilities themselves where ZipMap would have to hold doubles, which no runtime takes."""
+    outputs = {output.name: output for output in converted.graph.output}
+    for node in converted.graph.node:
+        output = outputs.get(node.output[0]) if node.op_type == "ZipMap" else None
+        if output is None or _mapped_type(output) != TensorProto.DOUBLE:
+            continue
+        if asked_for:
+            raise ConfigError(
+                "ZipMap holds float32 only, and the model's inputs are double",
+                expected='zipmap=False or zipmap="columns", which are exact; or float32 inputs',
+                next_step="leave zipmap out of the options: the probabilities then are double [rows, classes]",
+            )
+        (labels,) = (attribute for attribute in node.attribute if attribute.name.startswith("classlabels"))
+        classes = len(labels.strings) or len(labels.ints)
+        output.CopyFrom(helper.make_tensor_value_info(output.name, TensorProto.DOUBLE, [None, classes]))
+        node.CopyFrom(helper.make_node("Identity", list(node.input), list(node.output), name=node.name))
+
+
+def _mapped_type(output: onnx.ValueInfoProto) -> int:
+    return output.type.sequence_type.elem_type.map_type.value_type.tensor_type.elem_type
+
+
+def _asks_for_maps(options: dict[Any, Any] | None) -> bool:
+    chosen = (options or {}).values()
+    tables = [options or {}, *(value for value in chosen if isinstance(value, dict))]
+    return any(table.get("zipmap") is True for table in tables)
 
 
 def _replace_placeholders(converted: onnx.ModelProto, found: list[Placeholder]) -> onnx.ModelProto:
