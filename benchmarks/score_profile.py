@@ -11,7 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 from rayforest.engine.attempt import Attempt
-from rayforest.scoring.score import ScoreTask
+from rayforest.scoring.task import ScoreTask
 
 PARTS = {
     "reading": [("source.py", "read_all")],

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rayforest.errors import InterruptedRunError, RayforestError
+from rayforest.jobs.metrics_text import metric_lines
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -168,12 +169,6 @@ def show_stage(result: Any) -> None:
 
         for line in part_lines(table["by_part"]):
             _error_line(f"  part        {line}")
-    for name, value in table.get("metrics", {}).items():
-        _error_line(f"  {name:<26}{value:.5f}")
-    for name, why in table.get("undefined", {}).items():
-        _error_line(f"  {name:<26}not defined: {why}")
-    if table.get("rows") == 1:
-        _error_line("  note: these metrics are of one row")
-    for note in table.get("notes", []):
-        _error_line(f"  note: {note}")
+    for line in metric_lines(table):
+        _error_line(f"  {line}")
     _error_line(f"  destination {table['destination']}")

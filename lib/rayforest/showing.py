@@ -48,7 +48,10 @@ def describe(destination: str | Path) -> dict[str, Any]:
         table["parts"] = part_facts(Profile.from_json(manifest.extra("profile.json")))
     if "metrics.json" in manifest.extras:
         metrics = json.loads(manifest.extra("metrics.json"))
-        table["metrics"] = {k: v for k, v in metrics.items() if k in _SHOWN or isinstance(v, float)}
+        if "metrics" in metrics:  # of scored tables
+            table |= {k: v for k, v in metrics.items() if k != "format_version"}
+        else:
+            table["metrics"] = {k: v for k, v in metrics.items() if k in _SHOWN or isinstance(v, float)}
     if manifest.extras:
         table["files"] = list(manifest.extras)
     return table

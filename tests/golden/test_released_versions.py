@@ -51,6 +51,11 @@ def test_a_bundle_of_a_released_version_gives_the_same_bits(released: Path) -> N
     after = rayforest.read(released / "again").collect()
     assert (result.rows_in, result.rows_quarantined) == (401, 1)
     assert after["probability"].equals(before["probability"])
+    assert "split" not in after.columns
+    assert result.metrics
+    assert str(result.details["notes"]).startswith(
+        "['whether the model was trained on these rows is not known: the bun"
+    )
 
 
 def test_a_model_of_a_released_version_is_exported_by_todays_code(released: Path) -> None:
@@ -59,3 +64,14 @@ def test_a_model_of_a_released_version_is_exported_by_todays_code(released: Path
     before = rayforest.read(released / "out" / "scored").collect()
     rayforest.score(project, overrides=['run.executor="in-process"'], replace=True)
     assert rayforest.read(released / "out" / "scored").collect()["probability"].equals(before["probability"])
+
+
+def test_a_bundle_that_does_not_know_its_training_rows_gives_metrics_of_all_and_says_so(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(GOLDEN / "0.1.0", tmp_path / "golden", symlinks=True))
+    result = rayforest.score(
+        folder / "project.toml", overrides=[f'score.destination="{tmp_path}/again"', 'run.executor="in-process"']
+    )
+    assert "split" not in rayforest.read(tmp_path / "again").collect().columns
+    assert (result.details["rows"], "metrics_by_part" in result.details) == (400, False)
+    (note,) = result.details["notes"]  # type: ignore[misc]
+    assert note.startswith("whether the model was trained on these rows is not known: the bundle was exported before")

@@ -29,6 +29,7 @@ FILES = [
     "model.onnx",
     "parity.json",
     "profile.json",
+    "training.json",
     "trees.onnx",
 ]
 
@@ -135,10 +136,10 @@ def test_multiclass_and_regression_scores_are_lightgbms_own(tmp_path: Path) -> N
         expected = np.asarray(booster.predict(encode_features(out, data.feature_names, data.categories)))
         scored = rayforest.read(project.stage("scored")).collect()
         if target == "spent":
-            assert scored.columns == ["id", "prediction"]
+            assert scored.columns == ["id", "prediction", "split"]
             np.testing.assert_array_equal(scored["prediction"].to_numpy(), expected)
         else:
-            assert scored.columns == ["id", "prediction", "probability_a", "probability_b", "probability_c"]
+            assert scored.columns == ["id", "prediction", "probability_a", "probability_b", "probability_c", "split"]
             found = scored.select(pl.col("^probability_.$")).to_numpy()
             np.testing.assert_allclose(found, expected, rtol=0, atol=9e-16)  # the softmax, as measured
             assert scored["prediction"].to_list() == ["abc"[i] for i in found.argmax(axis=1)]

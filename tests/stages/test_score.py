@@ -38,11 +38,18 @@ def test_metrics_and_columns_of_the_scored_training_rows(ran: Ran) -> None:
         "bought": pl.Boolean(),
         "prediction": pl.Boolean(),
         "probability": pl.Float64(),
+        "split": pl.String(),
     }
     raw = pl.read_parquet(ran.folder / "raw/*.parquet")
     assert out.select("id", "customer", "at", "bought").equals(raw.select("id", "customer", "at", "bought"))
     assert (out["prediction"] == (out["probability"] > 0.5)).all()
-    found = ran.result.steps[-1].metrics
+    result = ran.result.steps[-1]
+    assert out["split"].equals(rayforest.read(ran.project.stage("prepared")).collect()["split"])
+    for part, found in result.details["metrics_by_part"].items():  # type: ignore[attr-defined]
+        rows = out.filter(split=part)
+        assert found["rows"] == rows.height > 0
+        assert found["accuracy"] == pytest.approx(sk.accuracy_score(rows["bought"], rows["prediction"]))
+    found, out = result.metrics, out.filter(split="test")
     assert found["log_loss"] == pytest.approx(sk.log_loss(out["bought"], out["probability"]))
     assert found["accuracy"] == pytest.approx(sk.accuracy_score(out["bought"], out["prediction"]))
     assert found["auc"] == pytest.approx(sk.roc_auc_score(out["bought"], out["probability"]), abs=1e-4)
@@ -157,7 +164,7 @@ def test_probability_columns_are_named_by_whole_labels(tmp_path: Path) -> None:
     write_orders(tmp_path, orders(200).with_columns(level=pl.col("level") + 12_345_670))
     rayforest.run(write_project(tmp_path), overrides=["data.target=level", "tune.metric=log_loss"])
     out = rayforest.read(tmp_path / "out/scored").collect()
-    assert out.columns[1:] == ["prediction", *(f"probability_1234567{level}" for level in (3, 4, 5))]
+    assert out.columns[1:-1] == ["prediction", *(f"probability_1234567{level}" for level in (3, 4, 5))]
     assert set(out["prediction"]) <= {12_345_673, 12_345_674, 12_345_675}
 
 

@@ -147,6 +147,8 @@ class Verdicts:
         self.rows = rows
         self.failed: npt.NDArray[np.bool_] = np.zeros(rows, bool)
         """bool, shape [rows]."""
+        self.unseen: dict[str, npt.NDArray[np.bool_]] = {}
+        """Categorical feature -> rows whose category training never saw, shape [rows]; only where there are any."""
         self._checks: list[tuple[npt.NDArray[np.bool_], str]] = []
 
     def fail(self, mask: pl.Series | npt.NDArray[np.bool_], reason: str) -> None:

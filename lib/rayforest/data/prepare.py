@@ -21,7 +21,6 @@ import pyarrow as pa
 from rayforest.data.contract import RowChecks, Verdicts
 from rayforest.data.empty_parts import refuse_empty_parts, time_cuts
 from rayforest.data.inputs import claim_inputs, data_source, look_at_inputs
-from rayforest.data.keys import canonical_keys
 from rayforest.data.kinds import Kind
 from rayforest.data.parts import part_facts
 from rayforest.data.passed_on import passed_on
@@ -30,6 +29,7 @@ from rayforest.data.raw import RawBatch, Source
 from rayforest.data.recipe import PARTS, SPLIT_COLUMN, TARGET_COLUMN, Recipe, compile_recipe
 from rayforest.data.source import read
 from rayforest.data.split import HashSplit, TimeSplit, time_numbers
+from rayforest.data.split_rule import SplitRule, part_names
 from rayforest.data.survey import (
     DUPLICATES,
     SURVEY,
@@ -64,9 +64,7 @@ class PrepareTask:
 
     recipe: Recipe
     source: Source
-    split: HashSplit | TimeSplit
-    split_key: tuple[str, ...]
-    """Columns that the hash split keeps together; none: each row for itself."""
+    split: SplitRule
     schema: pa.Schema
     version: Version
     buckets: int
@@ -121,19 +119,14 @@ class PrepareTask:
         return pl.DataFrame([*parts, *typed.select(recipe.feature_values()).get_columns()])
 
     def _split(self, batch: RawBatch, times: pl.Series | None, verdicts: Verdicts, profile: Profile) -> pl.Series:
-        if isinstance(self.split, TimeSplit):
+        split = self.split.split
+        if isinstance(split, TimeSplit):
             assert times is not None  # noqa: S101  a split by time has a time
             verdicts.fail(times.is_null(), "the time is missing")
-            assigned = self.split.assign(times)
-        else:
-            if self.split_key:
-                keys = canonical_keys(self.recipe.contract, batch.table, self.split_key)
-            else:
-                keys = pl.DataFrame({"file": pl.repeat(batch.file, len(batch.rows), eager=True), "row": batch.rows})
-            hashes = self.split.hashes(keys.cast(pl.String))
-            profile.count_split_keys(hashes[~verdicts.failed])
-            assigned = self.split.assign(hashes)
-        return pl.Series(SPLIT_COLUMN, np.array(PARTS)[assigned], dtype=pl.String)
+            return part_names(split.assign(times))
+        hashes = split.hashes(self.split.keys(self.recipe, batch.table, batch.file, batch.rows))
+        profile.count_split_keys(hashes[~verdicts.failed])
+        return part_names(split.assign(hashes))
 
     def _describe(self, good: pl.DataFrame, times: npt.NDArray[np.float64] | None, profile: Profile) -> None:
         training = good.filter(pl.col(SPLIT_COLUMN) == "train")
@@ -271,11 +264,11 @@ def _run(
             policy=policy,
             on_progress=progress("duplicates"),
         )
-    split: HashSplit | TimeSplit = HashSplit(project.split.shares.of_parts, project.project.seed)
+    split = SplitRule(HashSplit(project.split.shares.of_parts, project.project.seed), project.split.key or recipe.key)
     if by_time:
         sketch = merged_times(version, plan)
-        split = TimeSplit(time_cuts(sketch, project.split, timestamps=recipe.time_is_timestamp))
-    task = PrepareTask(recipe, source, split, project.split.key or recipe.key, _schema(recipe, keys), version, buckets)
+        split = SplitRule(TimeSplit(time_cuts(sketch, project.split, timestamps=recipe.time_is_timestamp)), ())
+    task = PrepareTask(recipe, source, split, _schema(recipe, keys), version, buckets)
     totals = run_step(version, plan, task, executor, policy=policy, on_progress=progress("prepare"))
     profile = Profile()
     for record in records(version, plan):
@@ -292,12 +285,13 @@ def _run(
             if plan.rows
             else "check data.source",
         )
-    refuse_empty_parts(profile, project.split, task.split_key, totals.reasons)
+    refuse_empty_parts(profile, project.split, split.key, totals.reasons)
     profile.split_keys = None
     extras = {
         "recipe.json": recipe.to_json().encode(),
         "contract.json": recipe.contract.to_json().encode(),
         "profile.json": profile.to_json(),
+        "split.json": split.to_json(),
         "categories.json": json.dumps(fitted_categories(recipe, profile)).encode(),
     }
     return publish(version, plan, extra=extras, summary={"stage": "prepare"})

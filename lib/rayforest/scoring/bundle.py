@@ -8,6 +8,7 @@ features.json      the recipe: SQL of the features, key, target; and the fitted 
 contract.json      what raw columns must hold
 profile.json       what the training rows looked like
 metrics.json       problem, test metrics, chosen parameters
+training.json      hashes of the files that prepare read, and how it split their rows
 parity.json        evidence that LightGBM and onnxruntime give the same bits
 manifest.json      format, SHA-256 of every file above, package versions, plan keys of the data
 """
@@ -28,6 +29,7 @@ from rayforest.engine.commit import Destination
 from rayforest.engine.manifest import Manifest
 from rayforest.engine.store import Store, open_store
 from rayforest.errors import BundleError, InputError
+from rayforest.scoring.known_parts import TrainingTables, training_tables
 from rayforest.training.problem import Problem
 
 BUNDLE_FORMAT = 2
@@ -86,6 +88,11 @@ class Bundle:
         """Fitted categories by feature, in code order."""
         table: dict[str, list[str]] = json.loads(self.read("features.json"))["categories"]
         return table
+
+    @cached_property
+    def training(self) -> tuple[TrainingTables | None, str]:
+        """The tables that the model was trained on; or nothing, and why not."""
+        return training_tables(self.files.get("training.json"))
 
     @cached_property
     def problem(self) -> Problem:

@@ -28,6 +28,7 @@ from rayforest.onnx.tree_ensemble import from_lightgbm
 from rayforest.project import Project
 from rayforest.report import Reporter, Silent, StageResult
 from rayforest.scoring.bundle import BUNDLE_FORMAT, link_current
+from rayforest.scoring.known_parts import training_json
 from rayforest.training.dataset import Matrix, PreparedData, encode_features
 from rayforest.training.tune import tuned_model
 
@@ -152,6 +153,8 @@ def _files(data: PreparedData, trees: onnx.ModelProto, graph: str) -> dict[str, 
         "contract.json": recipe.contract.to_json().encode(),
         "profile.json": data.manifest.extra("profile.json"),
     }
+    if "split.json" in data.manifest.extras:
+        files["training.json"] = training_json(data.manifest.extra("split.json"), data.inputs())
     if graph == "trees":
         return files | {"model.onnx": trees.SerializeToString()}
     full = full_model(recipe.expressions, _categories(recipe, data.categories), trees)

@@ -37,7 +37,8 @@ class ModelInputs:
     def __call__(self, raw: pa.Table) -> tuple[pa.Table, Verdicts]:
         """The inputs of every raw row, one column a feature in the model's order, and which rows fail the contract.
 
-        Numbers are as stored or float64, categories their int32 codes; missing is null or NaN, an unseen category null.
+        Numbers are as stored or float64, categories their int32 codes; missing is null or NaN, an unseen category null
+        and named by the verdicts.
         """
         ways = self._ways_of(raw.schema.remove_metadata())
         typed, verdicts = ways.check_rows(raw)
@@ -57,10 +58,13 @@ class ModelInputs:
     def _codes(self, name: str, values: pa.ChunkedArray | pa.Array, verdicts: Verdicts) -> pa.ChunkedArray | pa.Array:
         levels = self._levels[name]
         codes = pc.index_in(values, levels.cast(values.type))
-        if self._recipe.unseen == "quarantine" and codes.null_count:
+        if codes.null_count > values.null_count:
             unseen = pc.and_(pc.is_null(codes), pc.not_equal(values, ""))  # null for null
             flags = unseen.fill_null(fill_value=False).to_numpy(zero_copy_only=False)
-            verdicts.fail(flags, f"{name} is a category that training never saw")
+            if flags.any():
+                verdicts.unseen[name] = flags
+                if self._recipe.unseen == "quarantine":
+                    verdicts.fail(flags, f"{name} is a category that training never saw")
         return codes
 
 

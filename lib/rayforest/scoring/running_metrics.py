@@ -102,7 +102,7 @@ class RunningMetrics:
         ).encode()
 
     @classmethod
-    def from_json(cls, text: bytes) -> RunningMetrics:
+    def from_json(cls, text: bytes | str) -> RunningMetrics:
         """Read what `to_json` wrote."""
         table = json.loads(text)
         curves = {

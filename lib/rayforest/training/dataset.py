@@ -22,7 +22,9 @@ from rayforest.data.contract import Contract
 from rayforest.data.profile import Profile
 from rayforest.data.recipe import SPLIT_COLUMN, TARGET_COLUMN, Recipe
 from rayforest.data.values import frame_of
+from rayforest.engine.commit import Version
 from rayforest.engine.manifest import Manifest, open_manifest
+from rayforest.engine.plan import PlannedInput
 from rayforest.engine.publish import read_manifest
 from rayforest.engine.store import open_store
 from rayforest.errors import InputError
@@ -93,6 +95,11 @@ class PreparedData:
         """Fitted categories by feature, in code order."""
         table: dict[str, list[str]] = json.loads(self.manifest.extra("categories.json"))
         return table
+
+    def inputs(self) -> Iterator[PlannedInput]:
+        """The raw files that were prepared, in input order."""
+        plan = Version(self.manifest.store, 0, self.manifest.key).plan()
+        return iter(()) if plan is None else plan.inputs()
 
     @property
     def feature_names(self) -> list[str]:

@@ -1,0 +1,46 @@
+"""A stage's metrics as lines for people: which rows they are of, what is not defined, and how the parts compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_NOT_METRICS = ("rows", "rows_with_unseen_label", "undefined")
+
+
+def metric_lines(table: Mapping[str, Any]) -> Iterator[str]:
+    """The lines, without indentation.
+
+    Args:
+        table: `StageResult.as_dict()`.
+    """
+    by_part: dict[str, dict[str, Any]] = table.get("metrics_by_part", {})
+    metrics: dict[str, float] = table.get("metrics", {})
+    if set(by_part) - {"new"} and metrics:
+        rows = ", ".join(f"{by_part[part]['rows']:,} {part}" for part in table["metrics_of"])
+        yield f"metrics of rows that the model was not trained on ({rows}):"
+    for name, value in metrics.items():
+        yield f"{name:<26}{value:.5f}"
+    for name, why in table.get("undefined", {}).items():
+        yield f"{name:<26}not defined: {why}"
+    if unseen := table.get("rows_with_unseen_label"):
+        yield f"{unseen:,} of {table['rows']:,} measured rows have a label that training never saw: they count as wrong"
+    if set(by_part) - {"new"}:
+        yield from _by_part(by_part)
+    for feature, rows in table.get("unseen_categories", {}).items():
+        yield f"{rows:,} rows have a category of {feature} that training never saw"
+    if table.get("rows") == 1:
+        yield "note: these metrics are of one row"
+    for note in table.get("notes", []):
+        yield f"note: {note}"
+
+
+def _by_part(by_part: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """A small table, one line a part."""
+    names = list(dict.fromkeys(name for found in by_part.values() for name in found if name not in _NOT_METRICS))
+    widths = [max(len(name), 8) + 2 for name in names]
+    yield "by part " + f"{'rows':>12}" + "".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))
+    for part, found in by_part.items():
+        values = (f"{found[name]:.5f}" if name in found else "-" for name in names)
+        cells = "".join(f"{value:>{width}}" for value, width in zip(values, widths, strict=True))
+        yield f"{part:<8}{found['rows']:>12,}{cells}"

@@ -1,0 +1,193 @@
+"""A shard of raw rows to scored rows: read, check, compute, write, and count what there is to say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from rayforest.data.contract import ColumnContract, Contract, RowChecks
+from rayforest.data.passed_on import passed_on
+from rayforest.data.raw import BATCH_ROWS, RawBatch, Source
+from rayforest.data.recipe import Recipe
+from rayforest.data.source import read, read_all
+from rayforest.engine.attempt import Attempt
+from rayforest.engine.shards import Shard
+from rayforest.errors import InputError
+from rayforest.scoring.engines import PROOF_ROWS, Choice, ProvenKernel
+from rayforest.scoring.inputs import ModelInputs
+from rayforest.scoring.known_parts import UNKNOWN, Known, TrainingTables
+from rayforest.scoring.outputs import Outputs
+from rayforest.scoring.scorer import Array, Scorer, scorer_of
+from rayforest.scoring.totals import Totals
+
+
+@dataclass(frozen=True)
+class ScoreTask:
+    """A shard of raw rows to scored rows, quarantined rows and what is learned of them (see `Totals`)."""
+
+    bundle: str
+    digest: str
+    engine: Choice
+    source: Source
+    contract: Contract
+    passed_on: tuple[str, ...]
+    """Key and carried columns."""
+    outputs: Outputs
+    schema: pa.Schema
+    with_split: bool
+    """Whether the part of each row is a column, the last one."""
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return scorer_of(self.bundle, self.digest, self.engine)
+
+    @cached_property
+    def model_inputs(self) -> ModelInputs:
+        """What makes model inputs of raw rows."""
+        return ModelInputs(self._scorer.bundle.recipe, self._scorer.bundle.categories, self.contract)
+
+    def __call__(self, shard: Shard, attempt: Attempt) -> None:
+        """Score one shard."""
+        totals, bundle = Totals(self.outputs.threshold), self._scorer.bundle
+        known = self._known_files(shard)
+        for batches in _together(read_all(shard.slices, self.source, self.columns, optional=self._optional(known))):
+            rows = sum(batch.table.num_rows for batch in batches)
+            attempt.count_in(rows + sum(len(batch.broken) for batch in batches))
+            table = pa.concat_tables([batch.table for batch in batches]).combine_chunks()
+            inputs, verdicts = self.model_inputs(table)
+            handed_on = [passed_on(table, self.schema.field(n), self._columns.get(n), verdicts) for n in self.passed_on]
+            parts = self._training.parts(bundle.recipe, batches, known) if self._training is not None else UNKNOWN
+            if verdicts.failed.any() or any(batch.broken for batch in batches):
+                attempt.quarantine(verdicts.quarantine(*batches))
+            if verdicts.failed.any():
+                keep = pa.array(~verdicts.failed)
+                inputs, table = inputs.filter(keep), table.filter(keep)
+                handed_on = [column.filter(keep) for column in handed_on]
+                parts = parts if isinstance(parts, str) else parts.filter(pl.Series(~verdicts.failed))
+            if inputs.num_rows:
+                raw_score, prediction = self._scorer.score(inputs)
+                scored = [*handed_on, *self.outputs.columns(raw_score, prediction), *self._split_column(parts, inputs)]
+                attempt.write(pa.Table.from_arrays(scored, schema=self.schema))
+                totals.add(bundle.problem, parts, prediction, self._labels(table))
+                for name, unseen in verdicts.unseen.items():
+                    totals.unseen_categories[name] += int((unseen & ~verdicts.failed).sum())
+        attempt.sidecar(totals.to_json())
+
+    def _labels(self, table: pa.Table) -> Array | None:
+        """Encoded labels of raw rows; None where their file has no target."""
+        if self._truth is None or not self._truth.is_in(table):
+            return None
+        return self._scorer.bundle.problem.encode(self._truth.targets(table))
+
+    @property
+    def _training(self) -> TrainingTables | None:
+        return self._scorer.bundle.training[0]
+
+    def _known_files(self, shard: Shard) -> dict[str, Known]:
+        training = self._training
+        return {} if training is None else {s.path: training.knows(s.path, s.identity) for s in shard.slices}
+
+    def _split_column(self, parts: pl.Series | str, inputs: pa.Table) -> list[pa.Array]:
+        if not self.with_split:
+            return []
+        if isinstance(parts, str):
+            return [pa.repeat(pa.scalar(parts, pa.string()), inputs.num_rows)]
+        return [parts.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())]
+
+    @cached_property
+    def _columns(self) -> dict[str, ColumnContract]:
+        return {column.name: column for column in self.contract.columns}
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The raw columns to read, sorted."""
+        return sorted({*self.contract.kinds, *self.passed_on})
+
+    def _optional(self, known: Mapping[str, Known]) -> list[str]:
+        """Columns that are read where they are there: the target's, and those that decide a row's part."""
+        names = [*self._truth.columns] if self._truth is not None else []
+        if self._training is not None and "read" in known.values():
+            names += self._training.rule.columns(self._scorer.bundle.recipe)
+        return [name for name in dict.fromkeys(names) if name not in self.columns]
+
+    def prove(self, first: Shard | None) -> tuple[str, str]:
+        """The name of the engine, and why it is taken. Workers elsewhere prove the kernel again, on their own CPUs."""
+        engine = self._scorer.engine
+        if not isinstance(engine, ProvenKernel):
+            return engine.name, "score.engine asks for it"
+        proof = engine.prove(self._sample(first))
+        return proof.engine.name, proof.reason
+
+    def _sample(self, first: Shard | None) -> pa.Table:
+        """Model inputs of the first rows of the first shard that pass the contract, from one batch of it."""
+        for piece in first.slices if first is not None else ():
+            by_row = piece.byte_stop == 0
+            few = replace(piece, rows=min(piece.rows, 2 * PROOF_ROWS)) if by_row else piece
+            try:
+                batch = next(read(few, self.source, self.columns), None)
+            except InputError:
+                break  # the shard will say so
+            if batch is not None:
+                inputs, verdicts = self.model_inputs(batch.table)
+                if not verdicts.failed.all():
+                    return inputs.take(np.flatnonzero(~verdicts.failed)[:PROOF_ROWS])
+        return pa.table({})
+
+    @cached_property
+    def _truth(self) -> Truth | None:
+        return Truth.of(self._scorer.bundle.recipe)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without what a worker makes of it."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The target, for files that have it: yesterday's rows have a label, tonight's have none."""
+
+    columns: tuple[str, ...]
+    value: pl.Expr
+    check_rows: RowChecks
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Truth | None:
+        """None where the recipe has no target."""
+        expression, value = recipe.target_expression, recipe.target_value()
+        if expression is None or value is None:
+            return None
+        columns = recipe.contract.only(expression.columns).columns
+        return cls(tuple(expression.columns), value, RowChecks(Contract(columns)))
+
+    def is_in(self, table: pa.Table) -> bool:
+        """Whether these rows have the target's columns."""
+        return set(table.column_names).issuperset(self.columns)
+
+    def targets(self, table: pa.Table) -> pl.Series:
+        """The target of each row, null where it cannot be computed: score does not judge it."""
+        typed, _ = self.check_rows(table)
+        return typed.select(self.value.alias("target")).to_series()
+
+
+def _together(batches: Iterator[RawBatch]) -> Iterator[list[RawBatch]]:
+    """Batches of the same columns, as many as a full batch has rows: most of the work costs the same for small ones."""
+    waiting: list[RawBatch] = []
+    rows = 0
+    for batch in batches:
+        if waiting and (
+            rows + batch.table.num_rows > BATCH_ROWS or not batch.table.schema.equals(waiting[0].table.schema)
+        ):
+            yield waiting
+            waiting, rows = [], 0
+        waiting.append(batch)
+        rows += batch.table.num_rows
+        if rows >= BATCH_ROWS:  # before the next one is read
+            yield waiting
+            waiting, rows = [], 0
+    if waiting:
+        yield waiting
