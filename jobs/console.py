@@ -169,6 +169,8 @@ def show_stage(result: Any) -> None:
 
         for line in part_lines(table["by_part"]):
             _error_line(f"  part        {line}")
+    if "measured_on" in table:
+        _error_line(f"  metrics of  {table.get('rows', 0):,} {table['measured_on']}")
     for line in metric_lines(table):
         _error_line(f"  {line}")
     _error_line(f"  destination {table['destination']}")

@@ -12,7 +12,7 @@ from rayforest.engine.manifest import open_manifest
 from rayforest.engine.publish import read_manifest
 from rayforest.engine.store import open_store
 
-_SHOWN = ("parts", "test", "of_test", "valid", "params", "rounds", "trials", "notes")
+_SHOWN = ("evaluated_on", "test", "of_test", "valid", "of_valid", "params", "rounds", "trials", "notes")
 
 
 def describe(destination: str | Path) -> dict[str, Any]:

@@ -157,6 +157,62 @@ def test_the_search_proposes_the_same_trials_for_any_number_of_workers(ran: Ran,
     assert params_and_models(trial_records(one)) == params_and_models(trial_records(four))
 
 
+class Hears(StopsAfter):
+    """Keeps what a stage says, and stops after so many trials (0: never)."""
+
+    def __init__(self, stop_after: int = 0) -> None:
+        super().__init__(stop_after)
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+        super().say(message)
+
+
+def current_trials(project: rayforest.Project) -> dict[str, bytes]:
+    folder = Path(next(iter(rayforest.files(project.stage("tuned"))))).parent
+    return {path.name: path.read_bytes() for path in (folder / "trials").glob("*.json")}
+
+
+@pytest.mark.parametrize(("more", "trials"), [("tune.trials=6", 6), ("tune.trials=3", 3), ("tune.budget_s=900", 5)])
+def test_a_search_that_goes_further_keeps_the_trials_that_are_there(
+    ran: Ran, tmp_path: Path, more: str, trials: int
+) -> None:
+    prepared, hears = Path(ran.project.stage("prepared")), Hears()
+    project = searched(tmp_path / "longer", prepared)
+    before = current_trials(project)
+    path = tmp_path / "longer/project.toml"
+    rayforest.tune(path, overrides=["tune.trials=5", more], replace=True, reporter=hears)
+    records, kept = current_trials(project), min(trials, 5)
+    assert len(records) == trials
+    assert [records[n] for n in sorted(before)[:kept]] == [before[n] for n in sorted(before)[:kept]]  # the seconds too
+    assert sum("found in the store" in message for message in hears.said) == kept
+    whole = searched(tmp_path / "whole", prepared, more)
+    assert params_and_models(records) == params_and_models(trial_records(whole))
+
+
+def test_a_longer_search_that_was_killed_goes_on_where_both_left_off(ran: Ran, tmp_path: Path) -> None:
+    prepared = Path(ran.project.stage("prepared"))
+    project = searched(tmp_path, prepared)
+    path, longer = tmp_path / "project.toml", ["tune.trials=8"]
+    with pytest.raises(Stop):
+        rayforest.tune(path, overrides=longer, replace=True, reporter=Hears(7))
+    assert len(current_trials(project)) == 5  # readers see the shorter search
+    hears = Hears()
+    rayforest.tune(path, overrides=longer, reporter=hears)
+    assert sum("found in the store" in message for message in hears.said) >= 7
+    assert len(current_trials(project)) == 8
+
+
+@pytest.mark.parametrize("other", ["project.seed=9", "tune.workers=3", "tune.space.lambda_l1=0.5"])
+def test_trials_of_another_search_are_not_taken_over(ran: Ran, tmp_path: Path, other: str) -> None:
+    prepared, hears = Path(ran.project.stage("prepared")), Hears()
+    searched(tmp_path, prepared)
+    overrides = ["tune.trials=5", other]
+    rayforest.tune(tmp_path / "project.toml", overrides=overrides, replace=True, reporter=hears)
+    assert not any("found in the store" in message for message in hears.said)
+
+
 def prepared_at(folder: Path, frame: pl.DataFrame, *settings: str) -> rayforest.Project:
     write_orders(folder, frame)
     project = rayforest.load_project(write_project(folder), settings)

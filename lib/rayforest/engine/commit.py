@@ -149,6 +149,15 @@ class Destination:
             claim, number = later, number + 1
         return claim
 
+    def latest_versions(self, most: int) -> Iterator[Version]:
+        """The versions of the latest claims, the last one first; of each plan key once."""
+        latest, seen = self.latest_claim(), set[str]()
+        for number in range(latest.number, 0, -1)[:most] if latest else ():
+            claim = self._read_claim(number)
+            if claim is not None and claim.key not in seen:
+                seen.add(claim.key)
+                yield self.version(claim)
+
     def current(self) -> Version | None:
         """The version that readers see, or None before the first one was published."""
         number = highest_number(self.store, "current")

@@ -7,7 +7,7 @@ booster.txt        the LightGBM model text
 features.json      the recipe: SQL of the features, key, target; and the fitted categories
 contract.json      what raw columns must hold
 profile.json       what the training rows looked like
-metrics.json       problem, test metrics, chosen parameters
+metrics.json       problem, metrics and the part that they are of (test or valid), chosen parameters
 training.json      hashes of the files that prepare read, and how it split their rows
 parity.json        evidence that LightGBM and onnxruntime give the same bits
 manifest.json      format, SHA-256 of every file above, package versions, plan keys of the data

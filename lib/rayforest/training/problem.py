@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from rayforest.data.kinds import Kind
+from rayforest.data.parts import part_facts, part_lines
 from rayforest.data.profile import Profile
 from rayforest.data.recipe import PARTS, Recipe
 from rayforest.errors import ConfigError, InputError
@@ -44,6 +45,11 @@ class Problem:
         """Whether a larger value of the metric is the better one."""
         return self.metric in ("auc", "average_precision", "accuracy")
 
+    @property
+    def score_name(self) -> str:
+        """What trials are compared by: the metric, but LightGBM's own auc_mu for the AUC of several classes."""
+        return "auc_mu" if self.kind == "multiclass" and self.metric == "auc" else self.metric
+
     def encode(self, target: pl.Series) -> npt.NDArray[np.float64]:
         """Labels as class numbers, quantities as they are; NaN for what is missing or infinite.
 
@@ -66,6 +72,12 @@ class Problem:
         """Which encoded labels are some that training saw: those that LightGBM takes."""
         known = ~np.isnan(labels)
         return known if self.kind == "regression" else known & (labels != UNSEEN)
+
+    def name_of(self, number: int) -> str:
+        """A class in an error or a note: label 1, label 'yes', or any label but 'a'."""
+        if self.positive is not None:
+            return f"{'the positive label' if number else 'any label but'} {_shown(self.positive)}"
+        return f"label {_shown(self.labels[number])}"
 
     def to_json(self) -> bytes:
         """JSON bytes, as in a bundle's metrics.json."""
@@ -146,6 +158,12 @@ def remarks(problem: Problem, profile: Profile) -> list[str]:
     return notes
 
 
+def _shown(label: str | float) -> str:
+    if isinstance(label, bool):
+        return str(label).lower()
+    return repr(label) if isinstance(label, str) else f"{label:.15g}"
+
+
 def _many(count: int, noun: str) -> str:
     return f"a {noun}" if count == 1 else f"{count:,} {noun}s"
 
@@ -164,8 +182,9 @@ def _refuse_constant(recipe: Recipe, profile: Profile, metric: Metric | None) ->
         raise InputError(
             f"the target is constant in the training rows{what}",
             expected="two labels or more" if metric in (None, *CLASS_METRICS) else "values that differ",
-            found=found,
-            next_step="check data.target and data.positive",
+            found=f"{found}; {'; '.join(part_lines(part_facts(profile)))}",
+            next_step="check data.target and data.positive; where only other parts have other labels, change split.by "
+            "or split.shares (the split follows the time or the key; it does not stratify by label)",
         )
 
 

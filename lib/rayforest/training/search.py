@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,8 +18,9 @@ import optuna
 
 from rayforest.engine.commit import Version
 from rayforest.engine.executors import Executor
+from rayforest.errors import InputError
 from rayforest.training.space import first_trial
-from rayforest.training.trial import TrainingSet, Trial, TrialResult
+from rayforest.training.trial import Trainer, Trial
 
 
 @dataclass(frozen=True)
@@ -41,21 +43,35 @@ class TrialRecord:
 
     number: int
     params: dict[str, Any]
-    score: float
+    score: float | None
+    """None where the trial failed."""
     rounds: int
     seconds: float
     model: str
     """LightGBM model text."""
+    failed: str = ""
+    """Why it did."""
 
 
 def search(
     settings: Search,
     version: Version,
     executor: Executor,
-    training_set: Callable[[], TrainingSet],
-    on_trial: Callable[[TrialRecord], None],
+    trainer: Callable[[], Trainer],
+    on_trial: Callable[[TrialRecord, bool], None],
+    *,
+    earlier: Sequence[Version] = (),
 ) -> list[TrialRecord]:
-    """Run the search; every finished trial is in the store before the next one is proposed."""
+    """Run the search; every finished trial is in the store before the next one is proposed.
+
+    Args:
+        settings: what is searched.
+        version: whose folder keeps the trials.
+        executor: where trials are trained.
+        trainer: makes what trains them.
+        on_trial: told of each trial in its order, and whether its result was there before.
+        earlier: versions of the same search, perhaps of fewer trials: what they hold is copied, not trained again.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
         direction="maximize" if settings.higher_is_better else "minimize",
@@ -75,29 +91,42 @@ def search(
             asked[number] = proposed
             yield Trial(number, dict(settings.fixed) | proposed.params, threads)
 
-    def run(state: TrainingSet | None, trial: Trial) -> TrialResult:
-        known = _stored(version, trial)
-        if known is not None:
-            return TrialResult(trial.number, known.score, known.rounds, known.seconds, known.model)
-        assert state is not None  # noqa: S101  the executor was given a state
-        return state.run(trial)
+    def run(trainer: Trainer, trial: Trial) -> tuple[TrialRecord, bool]:
+        for place in (version, *earlier):
+            if (known := _stored(place, trial)) is not None:
+                return known, True
+        result = trainer.run(trial)
+        return TrialRecord(params=trial.params, **asdict(result)), False
 
-    for outcome in executor.stream(run, proposals(), window=settings.width, ordered=True, state=training_set):
-        result = outcome.result()
-        record = TrialRecord(
-            result.number, outcome.item.params, result.score, result.rounds, result.seconds, result.model
-        )
+    for outcome in executor.stream(run, proposals(), window=settings.width, ordered=True, state=trainer):
+        record, known = outcome.result()
         version.create(_path(record.number), json.dumps(asdict(record)).encode())
-        study.tell(asked.pop(record.number), record.score)
+        if record.score is None:
+            study.tell(asked.pop(record.number), state=optuna.trial.TrialState.FAIL)
+        else:
+            study.tell(asked.pop(record.number), record.score)
         finished[record.number] = record
-        on_trial(record)
+        on_trial(record, known)
     return list(finished.values())
 
 
 def best_of(records: list[TrialRecord], *, higher_is_better: bool) -> TrialRecord:
-    """The best trial; of equal ones the first."""
-    sign = -1 if higher_is_better else 1
-    return min(records, key=lambda r: (sign * r.score, r.number))
+    """The best trial; of equal ones the first. One that failed is none.
+
+    Raises:
+        InputError: all failed.
+    """
+    scores = {record.number: record.score for record in records if record.score is not None}
+    if not scores:
+        reasons = Counter(record.failed for record in records)
+        raise InputError(
+            "no trial came to a score, so there is no best one",
+            expected="a finite score on the validation rows",
+            found="; ".join(f"{count:,} x {why}" for why, count in reasons.most_common(3)),
+            next_step="look for extreme values in data.target, or for an extreme value in [tune.space]",
+        )
+    best = min(scores, key=lambda number: (-scores[number] if higher_is_better else scores[number], number))
+    return next(record for record in records if record.number == best)
 
 
 def _path(number: int) -> str:

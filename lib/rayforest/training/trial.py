@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import lightgbm as lgb
+import numpy as np
 
 from rayforest.errors import ConfigError
 from rayforest.training.dataset import PreparedData, binned
+from rayforest.training.defined import refuse_missing_classes
 from rayforest.training.problem import Problem
 
 MAX_ROUNDS = 2_000
@@ -55,13 +59,29 @@ class TrialResult:
     """What came of it."""
 
     number: int
-    score: float
-    """The project's metric on the validation part."""
+    score: float | None
+    """The project's metric on the validation part; None where it is not finite, so that the trial failed."""
     rounds: int
     """Boosting rounds up to the best score."""
     seconds: float
     model: str
-    """LightGBM model text, cut after the best round."""
+    """LightGBM model text, cut after the best round; empty for a trial that failed."""
+    failed: str = ""
+    """Why."""
+
+
+class Trainer:
+    """Trains trials on a training set that is read and binned when the first one needs it."""
+
+    def __init__(self, load: Callable[[], TrainingSet]) -> None:
+        self._load, self._lock = load, Lock()
+        self._loaded: TrainingSet | None = None
+
+    def run(self, trial: Trial) -> TrialResult:
+        """Train one trial; several may be trained at once."""
+        with self._lock:
+            self._loaded = self._loaded or self._load()
+        return self._loaded.run(trial)
 
 
 class TrainingSet:
@@ -73,6 +93,8 @@ class TrainingSet:
         self.base = SHARED_PARAMS | {"seed": seed} | fixed
         with _errors_name_the_space():
             self.train, self.valid = binned(data, problem, dict(self.base))
+        if problem.kind != "regression":
+            refuse_missing_classes(problem, np.unique(np.asarray(self.valid.get_label())).tolist())
 
     def run(self, trial: Trial) -> TrialResult:
         """Train with early stopping."""
@@ -101,6 +123,9 @@ class TrainingSet:
                 callbacks=[lgb.early_stopping(STOPPING_ROUNDS, verbose=False)],
             )
         score = float(booster.best_score["valid"][metric])
+        if not math.isfinite(score):
+            why = f"its {problem.score_name} is no finite number"
+            return TrialResult(trial.number, None, booster.best_iteration, time.monotonic() - began, "", why)
         if problem.metric == "accuracy":
             score = 1 - score
         text = booster.model_to_string(num_iteration=booster.best_iteration)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import lightgbm as lgb
 import numpy as np
 
-from rayforest.engine.commit import Destination, plan_key
+from rayforest.engine.commit import Destination, Version, plan_key
 from rayforest.engine.executors import Executor
 from rayforest.engine.manifest import Manifest
 from rayforest.engine.publish import publish, read_manifest
@@ -18,14 +19,19 @@ from rayforest.engine.store import open_store
 from rayforest.project import Project
 from rayforest.report import Reporter, Silent, StageResult
 from rayforest.training.dataset import PreparedData
+from rayforest.training.defined import refuse_undefined, weaknesses
 from rayforest.training.evaluate import baseline, evaluate, gather, model_is_constant
+from rayforest.training.outcome import Outcome
 from rayforest.training.problem import Problem, find_problem, remarks
 from rayforest.training.search import Search, TrialRecord, best_of, search
 from rayforest.training.space import search_space
-from rayforest.training.trial import TrainingSet
+from rayforest.training.trial import Trainer, TrainingSet
 
 FORMAT_VERSION = 2
 """Of the tuned model's files."""
+
+SEARCHES_LOOKED_AT = 20
+"""Latest versions among which trials of the same search are looked for."""
 
 DEFAULT_WIDTH = 2
 """Trials at the same time where the project does not say: a fixed number, so that the search is the same everywhere."""
@@ -44,6 +50,7 @@ def tune(
     began, reporter = time.monotonic(), reporter or Silent()
     data = PreparedData(project.stage("prepared"))
     problem = find_problem(data.recipe, data.profile, project.tune.metric)
+    refuse_undefined(problem, data.profile, project.split)
     distributions, fixed, shared = search_space(project.tune.space, categories=bool(data.categories))
     width = project.tune.workers or DEFAULT_WIDTH
     settings = Search(
@@ -62,93 +69,89 @@ def tune(
         "problem": json.loads(problem.to_json()),
         "tune": project.tune.model_dump(mode="json", exclude={"workers"}) | {"width": width},
         "seed": project.project.seed,
+        "prepared": data.manifest.key,
     }
-    inputs = [("prepared", data.manifest.key)]
-    version = Destination(open_store(destination)).claim(
-        plan_key(ingredients, inputs), ingredients, inputs=inputs, replace=replace
-    )
+    target = Destination(open_store(destination))
+    version = target.claim(plan_key(ingredients, []), ingredients, replace=replace)
     manifest = version.manifest()
     resumed = manifest is not None
     if manifest is None:
-        reporter.say(
-            f"tune: {problem.kind} target, {problem.metric}, {len(data.feature_names)} features "
-            f"({len(data.categories)} categorical), {data.profile.parts['train']:,} training rows"
-        )
-        notes = remarks(problem, data.profile)
-        for note in notes:
-            reporter.say(f"tune: {note}")
-
-        def tell(record: TrialRecord) -> None:
-            reporter.say(
-                f"tune: trial {record.number + 1}/{settings.trials}: {problem.metric} {record.score:.5f} "
-                f"after {record.rounds} rounds, {record.seconds:.1f} s"
-            )
-
+        notes = _introduce(data, problem, reporter)
         pinned = PreparedData(data.destination, data.manifest.key)  # a new version may appear while trials run
-        state = partial(TrainingSet, pinned, problem, project.project.seed, shared)
-        trials = search(settings, version, executor, state, tell)
-        best = best_of(trials, higher_is_better=problem.higher_is_better)
-        metrics, of_test = _test_metrics(data, problem, best)
-        if model_is_constant(best.model):
-            notes.append("the model is constant: it predicts the same for every row, whatever the features are")
-            reporter.say(f"tune: {notes[-1]}")
-        extras = {
-            "booster.txt": best.model.encode(),
-            "metrics.json": json.dumps(
-                {
-                    "problem": json.loads(problem.to_json()),
-                    "test": metrics,
-                    "of_test": of_test,
-                    "notes": notes,
-                    "valid": {problem.metric: best.score},
-                    "best_trial": best.number,
-                    "params": best.params,
-                    "rounds": best.rounds,
-                    "trials": len(trials),
-                },
-                indent=1,
-            ).encode(),
-        }
+        trainer = partial(Trainer, partial(TrainingSet, pinned, problem, project.project.seed, shared))
+        tell = partial(_tell, reporter, problem, settings.trials)
+        earlier = list(_same_search(target, version))
+        trials = search(settings, version, executor, trainer, tell, earlier=earlier)
+        outcome = _evaluated(data, problem, trials, notes)
+        for note in outcome.notes[len(notes) :]:
+            reporter.say(f"tune: {note}")
+        extras = {"booster.txt": best_of(trials, higher_is_better=problem.higher_is_better).model.encode()}
+        extras["metrics.json"] = outcome.to_json()
         manifest = publish(version, None, extra=extras, summary={"stage": "tune", "prepared": data.manifest.key})
     else:
         version.make_current()
-    found = json.loads(manifest.extra("metrics.json"))
+    outcome = Outcome.from_json(manifest.extra("metrics.json"))
     return StageResult(
         command="tune",
         destination=destination,
         seconds=time.monotonic() - began,
         resumed=resumed,
-        metrics=found["test"],
-        details={
-            **found.get("of_test", {}),
-            "notes": found.get("notes", []),
-            "trials": found["trials"],
-            "best": {
-                "trial": found["best_trial"],
-                "params": found["params"],
-                "rounds": found["rounds"],
-                problem.metric: found["valid"][problem.metric],
-            },
-        },
+        metrics=outcome.metrics,
+        details=outcome.details(),
     )
 
 
-def _test_metrics(data: PreparedData, problem: Problem, best: TrialRecord) -> tuple[dict[str, float], dict[str, Any]]:
-    """On the test part, or on the validation part where there is no test row; and the rows that they are of."""
+def _introduce(data: PreparedData, problem: Problem, reporter: Reporter) -> list[str]:
+    """Say what will be searched, and what is known of it before: the notes."""
+    reporter.say(
+        f"tune: {problem.kind} target, {problem.metric}, {len(data.feature_names)} features "
+        f"({len(data.categories)} categorical), {data.profile.parts['train']:,} training rows"
+    )
+    notes = [*remarks(problem, data.profile), *weaknesses(problem, data.profile)]
+    for note in notes:
+        reporter.say(f"tune: {note}")
+    return notes
+
+
+def _tell(reporter: Reporter, problem: Problem, trials: int, record: TrialRecord, known: bool) -> None:
+    found = (
+        f"validation {problem.score_name} {record.score:.5f}"
+        if record.score is not None
+        else f"failed: {record.failed}"
+    )
+    took = "found in the store" if known else f"{record.seconds:.1f} s"
+    reporter.say(f"tune: trial {record.number + 1}/{trials}: {found} after {record.rounds} rounds, {took}")
+
+
+def _same_search(target: Destination, version: Version) -> Iterator[Version]:
+    """Earlier versions of the same search: all but how far it goes is the same, so it begins with the same trials."""
+
+    def search_of(ingredients: Mapping[str, Any]) -> dict[str, Any]:
+        how_far = {"trials", "budget_s"}
+        settings = {k: v for k, v in dict(ingredients.get("tune", {})).items() if k not in how_far}
+        return dict(ingredients) | {"tune": settings}
+
+    mine = search_of(version.ingredients)
+    for earlier in target.latest_versions(SEARCHES_LOOKED_AT):
+        if earlier.key != version.key and search_of(earlier.ingredients) == mine:
+            yield earlier
+
+
+def _evaluated(data: PreparedData, problem: Problem, trials: list[TrialRecord], notes: list[str]) -> Outcome:
+    """The best model on the test part, or on the validation part where there is no test row."""
+    best = best_of(trials, higher_is_better=problem.higher_is_better)
     booster = lgb.Booster(model_str=best.model)
-    for part in ("test", "valid"):
-        scored = [(np.asarray(booster.predict(x)), y) for x, y in data.matrices(part, problem) if len(y)]
-        if scored:
-            break
-    predictions, labels = gather(scored)
+    part: Literal["test", "valid"] = "test" if data.profile.parts.get("test") else "valid"
+    predictions, labels = gather((np.asarray(booster.predict(x)), y) for x, y in data.matrices(part, problem) if len(y))
     training = np.concatenate(list(data.labels("train", problem)))
     found = evaluate(problem, predictions, labels)
-    return found.metrics | baseline(problem, training, labels), found.as_dict()
+    if model_is_constant(best.model):
+        notes = [*notes, "the model is constant: it predicts the same for every row, whatever the features are"]
+    return Outcome.of(problem, part, found, baseline(problem, training, labels), trials, best, notes)
 
 
 def tuned_model(project: Project) -> tuple[Manifest, lgb.Booster, Problem]:
     """What tune left: its manifest, the booster, and the problem that it solves."""
     manifest = read_manifest(open_store(project.stage("tuned")), next_step="first run: rayforest tune PROJECT")
-    found = json.loads(manifest.extra("metrics.json"))
     booster = lgb.Booster(model_str=manifest.extra("booster.txt").decode())
-    return manifest, booster, Problem.from_dict(found["problem"])
+    return manifest, booster, Outcome.from_json(manifest.extra("metrics.json")).problem
