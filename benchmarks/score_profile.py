@@ -20,7 +20,7 @@ PARTS = {
     "predictions from raw scores": [("link.py", "__call__")],
     "columns of the model": [("outputs.py", "columns")],
     "writing, checking and committing": [("attempt.py", "write"), ("attempt.py", "commit")],
-    "a shard in all": [("score.py", "__call__"), ("attempt.py", "commit")],
+    "a shard in all": [("task.py", "__call__"), ("attempt.py", "commit")],
 }
 """Part -> its functions, of which none calls another."""
 

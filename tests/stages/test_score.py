@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from sklearn import metrics as sk
-from small_projects import Payments, Ran, orders, write_orders, write_project
+from small_projects import PROJECT, Payments, Ran, orders, write_orders, write_project
 
 import rayforest
 from rayforest.errors import ConfigError, InputError, UnfinishedError
@@ -188,3 +188,35 @@ def test_carried_values_come_out_as_they_went_in(ran: Ran, tmp_path: Path) -> No
     for name in names:
         assert out[name].to_list() == frame[name].to_list(), name
         assert name == "part" or out[name].dtype == frame[name].dtype
+
+
+def test_what_the_target_must_hold_is_no_business_of_score(tmp_path: Path) -> None:
+    write_orders(tmp_path, orders(300))
+    target = (
+        'spent = { type = "number", required = true, min = -100, max = 100 }\nlevel = { type = "number", values = [3] }'
+    )
+    project = write_project(tmp_path, **{"data.columns": target, "data.rules": 'known = "spent < 99"'})
+    settings = ["data.target=spent", "score.carry=['spent', 'level']"]
+    frame = orders(40).with_columns(
+        spent=pl.when(pl.int_range(40) < 10).then(1e6).when(pl.int_range(40) >= 20).then("spent")
+    )
+    write_orders(tmp_path, orders(300).with_columns(level=3))
+    rayforest.run(project, overrides=settings)
+    result = rayforest.score(project, overrides=[*settings, new_orders(tmp_path, frame)], replace=True)
+    out = rayforest.read(tmp_path / "out/scored").collect()
+    assert (result.rows_quarantined, result.details["rows"]) == (0, 30)
+    assert out.select("spent", "level").equals(frame.select("spent", "level"))
+
+
+def test_a_carried_text_that_cannot_be_in_its_column_fails_its_row_by_name(tmp_path: Path) -> None:
+    write_orders(tmp_path, orders(300), form="csv")
+    columns = 'price = { type = "number", min = 0, null_values = ["n/a"] }'
+    frame = orders(300).with_columns(price=pl.Series(["1.5", "-7", "n/a", "", "abc"] * 60))
+    write_orders(tmp_path, frame, form="csv")
+    text = PROJECT.replace("[features]", f"[data.columns]\n{columns}\n\n[features]")
+    project = write_project(tmp_path, text, score='carry = ["price"]')
+    rayforest.run(project)
+    result = rayforest.score(project)
+    out = rayforest.read(tmp_path / "out/scored").collect()
+    assert result.reasons == {"price is not a number": 60}
+    assert out["price"].head(4).to_list() == [1.5, -7.0, None, None]

@@ -6,6 +6,7 @@ come back the same fails its row: an integer that a double does not hold, a time
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import polars as pl
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayforest.data.common_type import TYPE_OF_KIND
-from rayforest.data.contract import ColumnContract, Verdicts
+from rayforest.data.contract import ColumnContract, Verdicts, is_missing
 from rayforest.data.kinds import Kind
 from rayforest.data.stored import kind_of
 from rayforest.data.values import frame_of, inexact_integer, to_kind
@@ -39,27 +40,37 @@ def passed_on(
     if kind is own or (own is Kind.BOOLEAN and kind is Kind.NUMBER) or pa.types.is_null(stored.type):
         values, changed = _converted(stored, field.type)
     else:
-        values, changed = _read(stored, kind, column)
+        values, unread, changed = _read(stored, kind, column)
         values = values.cast(field.type)
+        verdicts.fail(
+            unread.to_numpy() & ~verdicts.failed, f"{field.name} is not a {kind}"
+        )  # the contract says it once
     verdicts.fail(changed, f"{field.name} would change as {field.type}, the type that fits all files")
     return values
 
 
 def _read(
     stored: pa.ChunkedArray, kind: Kind, column: ColumnContract | None
-) -> tuple[pa.ChunkedArray | pa.Array, pl.Series]:
-    """Values of another kind, as CAST reads them; null where one does not read, which the contract judges."""
+) -> tuple[pa.ChunkedArray | pa.Array, pl.Series, pl.Series]:
+    """Values of another kind, as CAST reads them; which of them do not read, and which are others there."""
     frame = frame_of(pa.table({"value": stored}))
     dtype, value = frame.schema["value"], pl.col("value")
     read = to_kind(value, dtype, kind, column.format if column else None)
     if kind is Kind.STRING and dtype.is_integer():
         read = value.cast(pl.String)
     changed = inexact_integer(value, dtype) if kind is Kind.NUMBER else pl.lit(value=False)
-    done = frame.select(read.alias("read"), changed.alias("changed"))
+    missing = is_missing(dtype, replace(column or ColumnContract("value", kind), name="value"))
+    done = frame.select(
+        read.alias("read"), (read.is_null() & ~missing).fill_null(value=False).alias("unread"), changed.alias("changed")
+    )
     values = done["read"]
     if kind is Kind.TIMESTAMP:
         values = values.dt.replace_time_zone("UTC")
-    return values.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(TYPE_OF_KIND[kind]), done["changed"]
+    return (
+        values.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(TYPE_OF_KIND[kind]),
+        done["unread"],
+        done["changed"],
+    )
 
 
 def _converted(stored: pa.ChunkedArray, target: pa.DataType) -> tuple[pa.ChunkedArray, pl.Series]:

@@ -19,7 +19,9 @@ def passed_on_columns(recipe: Recipe, section: ScoreSection) -> tuple[str, ...]:
 
 
 def score_contract(recipe: Recipe, section: ScoreSection, table: TableSchema) -> Contract:
-    """The part of the contract that score needs; the key must be there in every row.
+    """The part of the contract that score needs: of the features and the key, which must be there in every row.
+
+    What is only carried, the target above all, is not judged: it comes out as it came.
 
     Raises:
         InputError: a file of the source lacks a column that the bundle needs, or has it in a type that is not read.
@@ -47,7 +49,7 @@ def score_contract(recipe: Recipe, section: ScoreSection, table: TableSchema) ->
                 next_step=did_you_mean(name, table.kinds),
             )
     table.require(needed)
-    return recipe.contract.only(needed, required=recipe.key)
+    return recipe.contract.only((*recipe.feature_columns, *recipe.key), required=recipe.key)
 
 
 def scored_schema(recipe: Recipe, section: ScoreSection, table: TableSchema, outputs: Sequence[pa.Field]) -> pa.Schema:
