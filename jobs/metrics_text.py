@@ -23,7 +23,8 @@ def metric_lines(table: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name:<26}{value:.5f}"
     for name, why in table.get("undefined", {}).items():
         yield f"{name:<26}not defined: {why}"
-    if unseen := table.get("rows_with_unseen_label"):
+    unseen, notes = table.get("rows_with_unseen_label"), table.get("notes", [])
+    if unseen and not any("training never saw" in note for note in notes):
         yield f"{unseen:,} of {table['rows']:,} measured rows have a label that training never saw: they count as wrong"
     if set(by_part) - {"new"}:
         yield from _by_part(by_part)
@@ -31,7 +32,7 @@ def metric_lines(table: Mapping[str, Any]) -> Iterator[str]:
         yield f"{rows:,} rows have a category of {feature} that training never saw"
     if table.get("rows") == 1:
         yield "note: these metrics are of one row"
-    for note in table.get("notes", []):
+    for note in notes:
         yield f"note: {note}"
 
 

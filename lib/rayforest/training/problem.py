@@ -150,11 +150,10 @@ def remarks(problem: Problem, profile: Profile) -> list[str]:
     for part in PARTS[1:]:
         new = {label: rows for label, rows in profile.labels.get(part, Counter()).items() if label not in training}
         if rows := sum(new.values()):
+            has, counts = ("row has", "it counts") if rows == 1 else ("rows have", "they count")
+            labels = "a label" if len(new) == 1 else f"{len(new):,} labels"
             left_out = "; trials are compared without them" if part == "valid" else ""
-            notes.append(
-                f"{rows:,} {part} rows have {_many(len(new), 'label')} that training never saw: "
-                f"they count as wrong{left_out}"
-            )
+            notes.append(f"{rows:,} {part} {has} {labels} that training never saw: {counts} as wrong{left_out}")
     return notes
 
 
@@ -162,10 +161,6 @@ def _shown(label: str | float) -> str:
     if isinstance(label, bool):
         return str(label).lower()
     return repr(label) if isinstance(label, str) else f"{label:.15g}"
-
-
-def _many(count: int, noun: str) -> str:
-    return f"a {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _refuse_constant(recipe: Recipe, profile: Profile, metric: Metric | None) -> None:
