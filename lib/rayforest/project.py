@@ -24,6 +24,7 @@ from pydantic import (
     StrictInt,
     StrictStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -65,20 +66,65 @@ class FormatSection(Section):
     """How files are read. The options are CSV's; giving any of them says that the files are CSV."""
 
     type: Literal["parquet", "csv", "arrow"] | None = None
+    """By each file's ending if left out."""
     delimiter: str | None = None
+    """One ASCII character, "," by default and a tab in .tsv files; or "blanks": runs of spaces and tabs."""
     header: StrictBool | None = None
+    """Whether the first row holds the names; true by default."""
     names: tuple[str, ...] | None = None
+    """Replace the header's names, or stand for it; without either, columns are c1, c2 and so on."""
     skip_lines: Annotated[int, Field(strict=True, ge=0)] | None = None
+    """Lines before the header."""
     null_words: tuple[str, ...] | None = None
+    """Texts that mean missing, as the empty one always does."""
     trim: StrictBool | None = None
+    """Whether blanks around values do not count."""
     encoding: str | None = None
+    """A Python codec name; utf-8 by default."""
+    decimal: Literal[".", ","] | None = None
+    """Stands before the fraction of a number; "." by default."""
+    thousands: str | None = None
+    """Stands between groups of three digits; none by default. " " is any kind of blank."""
+    quote: str | None = None
+    """Values may stand between two of it; a double quote by default. "": quotes are ordinary characters."""
+    escape: str | None = None
+    """The character after it stands for itself, such as a quote inside quotes; none by default."""
+    comment: str | None = None
+    """Lines that begin with this character are left out; none by default."""
+    repeated_names: Literal["refuse", "number"] | None = None
+    """What becomes of a header that has a name twice: it is refused (the default), or later ones become x_2, x_3."""
+    trailing_delimiter: StrictBool | None = None
+    """Whether a delimiter ends each row, so that the empty field after it is none."""
 
-    @field_validator("delimiter")
+    @field_validator("delimiter", "quote", "escape", "comment")
     @classmethod
-    def _one_byte(cls, value: str | None) -> str | None:
-        if value is not None and (len(value.encode()) != 1 or value in '"\r\n'):
-            raise ValueError("a delimiter is one ASCII character, such as ',' or ';' or '\\t'")
+    def _one_byte(cls, value: str | None, info: ValidationInfo) -> str | None:
+        words = {"delimiter": ("blanks",), "quote": ("",)}.get(str(info.field_name), ())
+        if value is None or value in words or (len(value.encode()) == 1 and value not in "\r\n"):
+            return value
+        raise ValueError(
+            f"one ASCII character{''.join(f' or {word!r}' for word in words)}, such as {_SUCH_AS[str(info.field_name)]}"
+        )
+
+    @field_validator("thousands")
+    @classmethod
+    def _one_mark(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) != 1 or value.isalnum() or value in "+-\r\n"):
+            raise ValueError("one character that is no letter and no digit, such as '.' or ',' or ' '")
         return value
+
+    @model_validator(mode="after")
+    def _each_character_has_one_meaning(self) -> FormatSection:
+        if self.thousands is not None and self.thousands == (self.decimal or "."):
+            raise ValueError("thousands that differ from decimal" + ("" if self.decimal else ', which is "."'))
+        delimiter = " \t" if self.delimiter == "blanks" else self.delimiter or ""
+        quote = '"' if self.quote is None else self.quote
+        taken = [*delimiter, *filter(None, (quote, self.escape, self.comment))]
+        if len(set(taken)) < len(taken):
+            raise ValueError("four different characters as delimiter, quote, escape and comment")
+        if self.escape is not None and self.delimiter == "blanks":
+            raise ValueError('an escape only beside a delimiter of one character, not "blanks"')
+        return self
 
     @property
     def csv_options(self) -> dict[str, Any]:
@@ -88,6 +134,9 @@ class FormatSection(Section):
     def overridden_by(self, other: FormatSection) -> FormatSection:
         """This format with every option that `other` gives."""
         return self.model_copy(update={k: v for k, v in other.model_dump().items() if v is not None})
+
+
+_SUCH_AS = {"delimiter": "',' or ';' or '\\t'", "quote": '"\'"', "escape": "'\\\\'", "comment": "'#'"}
 
 
 def _format(value: object) -> object:
@@ -120,6 +169,10 @@ class ColumnSection(Section):
     """Values of this column that mean missing, such as -999 or "N/A"."""
     format: str | None = None
     """strptime format of a timestamp that is stored as text."""
+    decimal: Literal[".", ","] | None = None
+    """Stands before the fraction of a number that is stored as text; as in the file's format by default."""
+    thousands: str | None = None
+    """Stands between groups of three digits of a number that is stored as text."""
 
     @model_validator(mode="after")
     def _values_fit_the_kind(self) -> ColumnSection:
@@ -141,6 +194,10 @@ class ColumnSection(Section):
                 raise ValueError(f"values of the column's own type, which is {self.type}")
         if self.format is not None and self.type is not Kind.TIMESTAMP:
             raise ValueError(f"format only for timestamps; this column is a {self.type}")
+        if (self.decimal, self.thousands) != (None, None) and self.type is not Kind.NUMBER:
+            raise ValueError(f"decimal and thousands only for numbers; this column is a {self.type}")
+        if self.thousands is not None and (len(self.thousands) != 1 or self.thousands == (self.decimal or ".")):
+            raise ValueError("thousands as one character other than decimal")
         return self
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ import polars as pl
 import pyarrow as pa
 
 from rayforest.data.kinds import Kind
-from rayforest.data.source import RawBatch
+from rayforest.data.number_style import NumberStyle
+from rayforest.data.raw import CsvFormat, RawBatch
 from rayforest.data.sql import parse
 from rayforest.data.values import EXACT_NUMBERS, frame_of, inexact_integer, to_kind
 from rayforest.errors import ConfigError
@@ -48,6 +49,9 @@ class ColumnContract:
     values: tuple[bool | int | float | str, ...] | None = None
     null_values: tuple[bool | int | float | str, ...] = ()
     format: str | None = None
+    decimal: str | None = None
+    """Of numbers in text; None: as the file's format says."""
+    thousands: str | None = None
     declared: bool = False
     """Whether the project says so; the kind of others was found in the data."""
     exact: bool = False
@@ -65,8 +69,22 @@ class ColumnContract:
             values=section.values,
             null_values=section.null_values,
             format=section.format,
+            decimal=section.decimal,
+            thousands=section.thousands,
             declared=True,
         )
+
+    def written_as(self, numbers: NumberStyle) -> ColumnContract:
+        """The same for files whose numbers are written in this style, unless the column has one of its own."""
+        if self.kind is not Kind.NUMBER or numbers.is_plain or (self.decimal, self.thousands) != (None, None):
+            return self
+        return replace(self, decimal=numbers.decimal, thousands=numbers.thousands)
+
+    def plain(self, value: pl.Expr, stored: pl.DataType) -> pl.Expr:
+        """Values of the column as they are stored, but numbers in text as SQL writes them."""
+        if stored != pl.String or self.kind is not Kind.NUMBER:
+            return value
+        return NumberStyle(self.decimal or ".", self.thousands).plain(value)
 
     def check_bounds(self) -> None:
         """Refuse a bound that is no timestamp, where the column is one.
@@ -120,6 +138,12 @@ class Contract:
             if wanted.issuperset(parse(sql, kinds, where=f"data.rules.{name}").columns)
         )
         return Contract(columns, rules)
+
+    def written_as(self, csv: CsvFormat | None) -> Contract:
+        """The contract for files of this format: how numbers are written belongs to the file."""
+        if csv is None or csv.numbers.is_plain:
+            return self
+        return replace(self, columns=tuple(column.written_as(csv.numbers) for column in self.columns))
 
     def to_json(self) -> str:
         """JSON text, as in a bundle's contract.json."""
@@ -259,7 +283,9 @@ class _Checks:
             if column.required:
                 fails(missing, f"{name} is missing")
             if column.exact and column.kind is Kind.NUMBER and stored[name] not in EXACT_NUMBERS:
-                values.append(inexact_integer(pl.col(name), stored[name]).alias(f"{_INEXACT} {place}"))
+                values.append(
+                    inexact_integer(column.plain(pl.col(name), stored[name]), stored[name]).alias(f"{_INEXACT} {place}")
+                )
                 fails(pl.col(f"{_INEXACT} {place}"), f"{name} is an integer beyond 2^53 that a number does not hold")
             if column.minimum is not None:
                 fails(value < pl.lit(column.bound(column.minimum)), f"{name} is below {column.minimum}")
@@ -296,12 +322,12 @@ def is_missing(stored: pl.DataType, column: ColumnContract) -> pl.Expr:
             missing |= value.str.strip_chars().is_in(words)
     numbers = [float(v) for v in column.null_values if isinstance(v, int | float)]
     if numbers and (stored.is_numeric() or column.kind in (Kind.NUMBER, Kind.STRING)):
-        missing |= to_kind(value, stored, Kind.NUMBER).is_in(numbers).fill_null(value=False)
+        missing |= to_kind(column.plain(value, stored), stored, Kind.NUMBER).is_in(numbers).fill_null(value=False)
     return missing
 
 
 def _typed(stored: pl.DataType, column: ColumnContract) -> pl.Expr:
-    value = to_kind(pl.col(column.name), stored, column.kind, column.format)
+    value = to_kind(column.plain(pl.col(column.name), stored), stored, column.kind, column.format)
     if column.null_values:
         value = pl.when(~is_missing(stored, column)).then(value)
     return value.alias(column.name)

@@ -31,8 +31,9 @@ def canonical_keys(contract: Contract, table: pa.Table, names: Sequence[str]) ->
 
 def _canonical(stored: pl.DataType, column: ColumnContract) -> pl.Expr:
     value = pl.col(column.name)
-    text = category_text(column.kind, to_kind(value, stored, column.kind, column.format))
-    exact = _exact(value, stored, column.kind)
+    plain = column.plain(value, stored)
+    text = category_text(column.kind, to_kind(plain, stored, column.kind, column.format))
+    exact = _exact(plain, stored, column.kind)
     text = (
         pl.coalesce(text, value.cast(pl.String)) if exact is None else pl.coalesce(exact, text, value.cast(pl.String))
     )

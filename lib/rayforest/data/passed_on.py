@@ -55,6 +55,7 @@ def _read(
     """Values of another kind, as CAST reads them; which of them do not read, and which are others there."""
     frame = frame_of(pa.table({"value": stored}))
     dtype, value = frame.schema["value"], pl.col("value")
+    value = column.plain(value, dtype) if column is not None else value
     read = to_kind(value, dtype, kind, column.format if column else None)
     if kind is Kind.STRING and dtype.is_integer():
         read = value.cast(pl.String)

@@ -245,13 +245,14 @@ def _run(
 ) -> Manifest:
     by_time = project.split.by == "time"
     buckets = bucket_count(plan.rows) if recipe.key else 0
+    reading = recipe.written_as(source.csv)
     policy = project.policy
 
     def progress(step: str) -> Any:
         return lambda p: reporter.progress(step, p)
 
     if recipe.key or by_time:
-        survey = SurveyTask(recipe, source, max(buckets, 1), by_time)
+        survey = SurveyTask(reading, source, max(buckets, 1), by_time)
         run_step(version, plan, survey, executor, step=SURVEY, policy=policy, on_progress=progress("survey"))
     if buckets:
         shards = bucket_shards(buckets, plan.rows)
@@ -268,7 +269,7 @@ def _run(
     if by_time:
         sketch = merged_times(version, plan)
         split = SplitRule(TimeSplit(time_cuts(sketch, project.split, timestamps=recipe.time_is_timestamp)), ())
-    task = PrepareTask(recipe, source, split, _schema(recipe, keys), version, buckets)
+    task = PrepareTask(reading, source, split, _schema(recipe, keys), version, buckets)
     totals = run_step(version, plan, task, executor, policy=policy, on_progress=progress("prepare"))
     profile = Profile()
     for record in records(version, plan):

@@ -11,19 +11,23 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from rayforest.data.number_style import NumberStyle
 from rayforest.data.row_text import json_rows, readable
 
 FileFormat = Literal["parquet", "csv", "arrow"]
 
+BLANKS = "blanks"
+"""As a delimiter."""
 BATCH_ROWS = 131_072
 """Rows of one RawBatch at most."""
 
 
 @dataclass(frozen=True)
 class CsvFormat:
-    r"""How a text table is written. Rows end in \n, \r\n or \r; values may stand in double quotes, doubled inside."""
+    r"""How a text table is written. Rows end in \n, \r\n or \r."""
 
     delimiter: str = ","
+    """One character, or BLANKS: runs of spaces and tabs; those around a row separate nothing."""
     header: bool = True
     """The first row that is not blank, after `skip_lines`, holds the names; an empty name becomes c<position>."""
     names: tuple[str, ...] = ()
@@ -36,6 +40,25 @@ class CsvFormat:
     """Blanks and tabs around a value are not part of it, inside quotes too; a quote may follow them."""
     encoding: str = "utf-8"
     """A Python codec name. Files in other encodings than UTF-8 and single-byte ones are one piece each."""
+    decimal: str = "."
+    """Stands before the fraction of a number."""
+    thousands: str | None = None
+    """Stands between groups of three digits; a blank means any kind of it."""
+    quote: str = '"'
+    """Values may stand between two of it, doubled inside. "": an ordinary character, as all others."""
+    escape: str | None = None
+    """Takes its meaning from the character after it."""
+    comment: str | None = None
+    """Lines that begin with it are left out."""
+    repeated_names: Literal["refuse", "number"] = "refuse"
+    """A name that stands again in the header: the file is refused, or it becomes <name>_2, <name>_3."""
+    trailing_delimiter: bool = False
+    """A row with one field too many, the last one empty, ends in a delimiter that separates nothing."""
+
+    @property
+    def numbers(self) -> NumberStyle:
+        """How numbers are written."""
+        return NumberStyle(self.decimal, self.thousands)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import polars as pl
 
 from rayforest.data.contract import ColumnContract, Contract
 from rayforest.data.kinds import Kind
+from rayforest.data.raw import CsvFormat
 from rayforest.data.sql import Expression, category_text, names_in, parse
 from rayforest.data.table_schema import TableSchema
 from rayforest.errors import ConfigError, did_you_mean
@@ -49,6 +50,10 @@ class Recipe:
     """missing, or quarantine."""
     own_labels: bool = True
     """Whether the target is the user's own label; false for what recipes of format 1 prepared and trained."""
+
+    def written_as(self, csv: CsvFormat | None) -> Recipe:
+        """The recipe for files of this format; see `Contract.written_as`."""
+        return replace(self, contract=self.contract.written_as(csv))
 
     @cached_property
     def expressions(self) -> dict[str, Expression]:

@@ -20,6 +20,7 @@ from rayforest.data.csv import SAMPLE_ROWS, count_pieces, read_head, read_rows, 
 from rayforest.data.csv.infer import infer_kind, nearly_kind, readable_as
 from rayforest.data.files import format_of, hive_columns, list_files
 from rayforest.data.kinds import Kind
+from rayforest.data.number_style import NumberStyle
 from rayforest.data.parquet import footer_identity, parquet_footer, parquet_schema, read_parquet
 from rayforest.data.raw import BrokenRow, CsvFormat, FileFormat, RawBatch, Source, SourceFile
 from rayforest.data.small_files import groups_of_small_files, read_small_files
@@ -77,7 +78,8 @@ def look(file: SourceFile, source: Source, *, sample: int = SAMPLE_ROWS) -> File
     )
     if file.format == "csv":
         rows = sample_rows(file.uri, csv_format(file.uri, source), sample)
-        columns = tuple(_text_column(name, pl.Series(rows.column(name))) for name in rows.column_names)
+        numbers = csv_format(file.uri, source).numbers
+        columns = tuple(_text_column(name, pl.Series(rows.column(name)), numbers) for name in rows.column_names)
         return FileLook(_stamped(file), rows.num_rows > 0, _beside(columns, hive), None)
     if file.format == "parquet":
         identity, schema, pieces = parquet_footer(file.uri)
@@ -86,9 +88,9 @@ def look(file: SourceFile, source: Source, *, sample: int = SAMPLE_ROWS) -> File
     return FileLook(identity, bool(pieces), _beside(file_columns(schema.serialize().to_pybytes()), hive), pieces)
 
 
-def _text_column(name: str, texts: pl.Series) -> FileColumn:
-    kind = infer_kind(texts) if texts.null_count() < texts.len() else None
-    nearly = nearly_kind(texts) if kind is Kind.STRING else None
+def _text_column(name: str, texts: pl.Series, numbers: NumberStyle) -> FileColumn:
+    kind = infer_kind(texts, numbers) if texts.null_count() < texts.len() else None
+    nearly = nearly_kind(texts, numbers) if kind is Kind.STRING else None
     return FileColumn(name, kind, "string", is_text=True, nearly=nearly)
 
 

@@ -1,8 +1,7 @@
 """Text tables: rows found in bytes, broken ones told apart, whole ones read as strings."""
 
 from rayforest.data.csv.head import read_head
-from rayforest.data.csv.infer import infer_kinds
 from rayforest.data.csv.pieces import count_pieces
 from rayforest.data.csv.read import SAMPLE_ROWS, read_rows, sample_rows
 
-__all__ = ["SAMPLE_ROWS", "count_pieces", "infer_kinds", "read_head", "read_rows", "sample_rows"]
+__all__ = ["SAMPLE_ROWS", "count_pieces", "read_head", "read_rows", "sample_rows"]
