@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from table_reading import needs_shared_data, shared_data
 
-from rayforest.data.sniff import SNIFF_BYTES, sniff_csv
-from rayforest.data.source import CsvFormat
+from rayforest.data.look import look_at
+from rayforest.data.sniff import SNIFF_BYTES
+from rayforest.data.sniff import sniff as sniff_file
+from rayforest.data.source import CsvFormat, Source, list_files
+from rayforest.data.starter_columns import Writing
 from rayforest.errors import InputError
 
 PLAIN = "name,age,city\nAnn,31,Ulm\nBob,42,Bonn\nCid,53,Kiel\n"
+
+
+def sniff_csv(path: Path) -> CsvFormat:
+    """The format that a starter file has, with the words for missing values that its columns tell."""
+    form = sniff_file(path).format
+    source = Source((str(path),), path.parent, csv=form)
+    return replace(form, null_words=("", *Writing.of(look_at(list_files(source), source)).null_words))
 
 
 def sniff(folder: Path, data: str | bytes, name: str = "table.csv") -> CsvFormat:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rayforest.data.first_look import ColumnLook, TableLook
 from rayforest.data.kinds import Kind
-
-MAX_LABELS = 20
-"""A target with more different values is a quantity if it is a number, and no likely target otherwise."""
+from rayforest.data.look import ColumnLook, TableLook
+from rayforest.data.look.column import MAX_LABELS
+from rayforest.data.look.row_numbers import is_index_name
 
 MANY_WORDS = 1000
 """A text column with more different values may be an id or free text."""
@@ -17,8 +16,8 @@ MANY_WORDS = 1000
 _FEW_REPEATS = 0.02
 """Share of rows whose key came before, in a table that was delivered with duplicates."""
 
-_COMMON = 0.05
-"""Share of rows that the ten commonest values of a category have at least, however many values there are."""
+_MOSTLY = 0.5
+"""Share of rows without a value from which on a column is no likely target: such rows are quarantined."""
 
 _ID_NAME = re.compile(r"(?i:(^|[_\s.-])(id|key|uuid|guid|nr|nbr|no|num|number|index|rownum)$)|[a-z](Id|ID|Key|Nr|No)$")
 _TARGET_NAMES = ("target", "label", "y", "response", "outcome", "price", "saleprice", "medv", "quality")
@@ -47,13 +46,13 @@ def likely_key(look: TableLook) -> str | None:
 def nearly_key(look: TableLook) -> ColumnLook | None:
     """A first column that is named like an id and tells nearly all rows apart: a key with repeats, or another's id."""
     first = look.columns[0]
-    repeats = first.values.len() - first.distinct
+    repeats = first.values.present - first.distinct
     return first if is_id_name(first.name) and 0 < repeats <= first.rows * _FEW_REPEATS else None
 
 
 def could_be_key(column: ColumnLook) -> bool:
     """Whether a column tells all rows apart that were looked at."""
-    return column.unique and (column.kind is Kind.STRING or column.whole)
+    return column.unique and not column.undecided and (column.kind is Kind.STRING or column.whole)
 
 
 def is_id_name(name: str) -> bool:
@@ -62,17 +61,29 @@ def is_id_name(name: str) -> bool:
 
 
 def likely_target(look: TableLook) -> TargetGuess | None:
-    """A column with a target's name, or the last one if it has few values."""
+    """A column with a target's name, or the last one if it has few values; none that is mostly missing."""
     last = look.columns[-1]
     for column in (last, *look.columns):
         name = column.name.lower().strip()
-        if (name in _TARGET_NAMES and column.distinct > 1 and column.kind is Kind.NUMBER) or (
-            name in (*_TARGET_NAMES, *_LABEL_NAMES) and has_labels(column)
-        ):
+        quantity = name in _TARGET_NAMES and column.distinct > 1 and column.kind is Kind.NUMBER
+        named = name in (*_TARGET_NAMES, *_LABEL_NAMES) and has_labels(column)
+        if (quantity or named) and column.null_share <= _MOSTLY:
             return TargetGuess(column.name, "a guess from its name")
-    if has_labels(last) and not could_be_key(last):
+    if has_labels(last) and not could_be_key(last) and last.null_share <= _MOSTLY:
         return TargetGuess(last.name, f"a guess: the last column, with {last.distinct} values")
     return None
+
+
+def reason_against_target(look: TableLook) -> str:
+    """Why a column that is named or placed like a target is not proposed as one."""
+    names = (*_TARGET_NAMES, *_LABEL_NAMES)
+    named = [column for column in look.columns if column.name.lower().strip() in names]
+    for column in (*named, look.columns[-1]):
+        if column.distinct == 1 and (named or not column.null_share):
+            return f"{column.name} has one value in all rows looked at: nothing to learn"
+        if has_labels(column) and column.null_share > _MOSTLY:
+            return f"{column.name} is missing in {column.null_share:.0%} of the rows, which would be quarantined"
+    return ""
 
 
 def has_labels(column: ColumnLook) -> bool:
@@ -88,7 +99,7 @@ def positive_label(column: ColumnLook) -> str | int | None:
     """The label of two that counts as 1; None where that is clear, or there are not two."""
     if column.distinct != 2 or not has_labels(column) or column.kind is Kind.BOOLEAN:
         return None
-    labels = [label for label, _ in column.labels()]
+    labels = [label for label, _ in column.values.listed]
     if column.kind is Kind.NUMBER:
         numbers = sorted(int(label) for label in labels if isinstance(label, float))
         return None if numbers == [0, 1] else numbers[-1]
@@ -103,33 +114,30 @@ def likely_time(look: TableLook) -> str | None:
 
 def reason_against_feature(column: ColumnLook) -> str:
     """Why a column should not be a feature as it is; empty if it may be one."""
-    if not column.values.len():
-        return "no value in the rows looked at"
-    if column.distinct == 1 and not column.null_share:
-        return "always the same value"
-    many = column.distinct > max(MANY_WORDS, column.values.len() // 5)
-    if column.kind is Kind.STRING and many and not _has_common_values(column):
-        return f"{column.distinct:,} different texts: an id, or free text"
-    if is_id_name(column.name) and many and not _has_common_values(column):
-        return f"{column.distinct:,} different values: an id"
-    if could_be_key(column) and column.rows > MANY_WORDS:
-        return "another value in every row: an id or a row number"
-    return ""
-
-
-def _has_common_values(column: ColumnLook) -> bool:
-    return sum(count for _, count in column.labels()[:10]) >= _COMMON * column.values.len()
+    rare = not column.is_common and column.distinct > max(MANY_WORDS, column.values.present // 5)
+    reasons = (
+        (not column.values.present, "no value in the rows looked at"),
+        (column.undecided, "not decided: see its type above"),
+        (column.counts_rows, "counts the rows: it would tell the file's order"),
+        (is_index_name(column.name), "an index that was saved along, by its name"),
+        (column.distinct == 1 and not column.null_share, "always the same value in the rows looked at"),
+        (rare and column.kind is Kind.STRING, f"{column.distinct:,} different texts: an id, or free text"),
+        (rare and is_id_name(column.name), f"{column.distinct:,} different values: an id"),
+        (column.exact and column.unique, "another value in every row: an id"),
+        (could_be_key(column) and column.rows > MANY_WORDS, "another value in every row: an id or a row number"),
+    )
+    return next((reason for applies, reason in reasons if applies), "")
 
 
 def group_column(look: TableLook, taken: set[str]) -> str | None:
     """An id that several rows share, such as a patient or a card."""
     for column in look.columns:
-        several = MANY_WORDS < column.distinct < (1 - _FEW_REPEATS) * column.values.len()
-        if column.name not in taken and is_id_name(column.name) and several and not _has_common_values(column):
+        several = MANY_WORDS < column.distinct < (1 - _FEW_REPEATS) * column.values.present
+        if column.name not in taken and is_id_name(column.name) and several and not column.is_common:
             return column.name
     return None
 
 
 def looks_like_code(column: ColumnLook) -> bool:
     """Whether a column of whole numbers has so few of them that they may be codes of categories."""
-    return column.kind is Kind.NUMBER and 3 <= column.distinct <= 12 and column.whole and not column.sentinels
+    return column.kind is Kind.NUMBER and 3 <= column.distinct <= 12 and column.whole and not column.values.sentinels

@@ -1,32 +1,21 @@
-"""Guess how a text table is written from its beginning: encoding, dialect, header, what lies above it, null words.
+"""Guess how a text table is written from its beginning: encoding, dialect, header, what lies above it.
 
-The same file gives the same answer; nothing after the first SNIFF_BYTES is looked at, but for null words in the first
-SNIFF_ROWS rows. A guess is for a starter file, which a person reads: reading itself never guesses.
+The same file gives the same answer; nothing after the first SNIFF_BYTES is looked at. A guess is for a starter file,
+which a person reads: reading itself never guesses.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import polars as pl
-
-from rayforest.data.csv import sample_rows
-from rayforest.data.csv.infer import readable_as
-from rayforest.data.kinds import Kind
 from rayforest.data.raw import CsvFormat
 from rayforest.data.sniff.dialect import find_dialect, parse
 from rayforest.data.sniff.layout import find_layout
 from rayforest.data.sniff.text import SNIFF_BYTES, read_beginning
-from rayforest.data.sniff.words import NULL_AMID_NUMBERS, NULL_WORDS
 from rayforest.errors import InputError
 
-__all__ = ["NEARLY_ALL", "NULL_AMID_NUMBERS", "NULL_WORDS", "SNIFF_BYTES", "Sniffed", "sniff", "sniff_csv"]
-
-SNIFF_ROWS = 50_000
-
-NEARLY_ALL = 0.95
-"""Share of numbers that makes a column one of numbers with some dirt in it."""
+__all__ = ["SNIFF_BYTES", "Sniffed", "sniff"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +23,8 @@ class Sniffed:
     """How a text table is written, and what a person should know about it."""
 
     format: CsvFormat
+    """Without words for missing values: these are told by the columns."""
     notes: tuple[str, ...] = ()
-
-
-def sniff_csv(path: str | Path) -> CsvFormat:
-    """The most likely format of a text table; see `sniff`."""
-    return sniff(path).format
 
 
 def sniff(path: str | Path) -> Sniffed:
@@ -50,7 +35,7 @@ def sniff(path: str | Path) -> Sniffed:
     """
     begin = read_beginning(str(path))
     if not any(line.strip() for line in begin.lines):
-        raise InputError(f"{path} has no text", expected="rows of a table")
+        raise InputError(f"{path} has no text", expected="rows of a table", next_step="leave the file out")
     dialect = find_dialect(begin.lines)
     layout = find_layout(parse(begin.lines, dialect), begin.lines)
     form = CsvFormat(
@@ -61,19 +46,4 @@ def sniff(path: str | Path) -> Sniffed:
         trim=dialect.trim,
         encoding=begin.encoding,
     )
-    return Sniffed(replace(form, null_words=("", *_null_words(str(path), form))), layout.notes)
-
-
-def _null_words(path: str, form: CsvFormat) -> list[str]:
-    """Words for missing values among the first rows."""
-    found: set[str] = set()
-    table = sample_rows(path, form, SNIFF_ROWS)
-    for index in range(table.num_columns):
-        texts = pl.Series("text", table.column(index)).drop_nulls()
-        words = set(texts.filter(texts.is_in([*NULL_WORDS, *NULL_AMID_NUMBERS])).unique())
-        found |= words.intersection(NULL_WORDS)
-        weak = words.intersection(NULL_AMID_NUMBERS)
-        others = texts.filter(~texts.is_in(list(words)))
-        if weak and others.len() and readable_as(others, Kind.NUMBER).sum() >= NEARLY_ALL * others.len():
-            found |= weak
-    return [word for word in (*NULL_WORDS, *NULL_AMID_NUMBERS) if word in found]
+    return Sniffed(form, layout.notes)

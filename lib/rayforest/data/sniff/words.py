@@ -3,3 +3,6 @@
 NULL_WORDS = ("?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "\\N")
 NULL_AMID_NUMBERS = ("None", "none", "-", "--", ".", "*", "missing", "unknown", "Unknown")
 """In a column of text these may be values; between numbers they are not."""
+
+NEARLY_ALL = 0.95
+"""Share of numbers that makes a column one of numbers with some dirt in it."""
