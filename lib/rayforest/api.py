@@ -130,7 +130,7 @@ def read(destination: str | Path) -> pl.LazyFrame:
     paths = list(manifest.files())
     if not paths:
         return frame_of(manifest.schema.empty_table()).lazy()
-    return pl.scan_parquet(paths)
+    return pl.scan_parquet(paths, glob=False, hive_partitioning=False)
 
 
 def dataset(destination: str | Path) -> ds.Dataset:

@@ -10,6 +10,7 @@ from rayforest.data.inputs import data_source, look_at_inputs, score_source
 from rayforest.data.prepare import key_types, table_notes
 from rayforest.data.recipe import Recipe, compile_recipe
 from rayforest.data.table_schema import TableSchema
+from rayforest.engine.usable import refuse_unusable
 from rayforest.onnx.feature_graph import approximate
 from rayforest.project import Project, load_project
 from rayforest.scoring.export import refuse_inexpressible
@@ -55,14 +56,17 @@ def _prepare(it: Checked) -> None:
 
 
 def _tune(it: Checked) -> None:
+    refuse_unusable(it.project.stage("tuned"))
     search_space(it.project.tune.space, categories=bool(it.recipe.categorical))
 
 
 def _export(it: Checked) -> None:
+    refuse_unusable(it.project.stage("bundle"))
     refuse_inexpressible(it.recipe, it.project.export.graph)
 
 
 def _score(it: Checked) -> None:
+    refuse_unusable(it.project.stage("scored"))
     section = it.project.score
     score_contract(it.recipe, section, it.scored)
     scored_schema(it.recipe, section, it.scored, [])
@@ -103,7 +107,7 @@ def check(project: ProjectLike, *, overrides: Sequence[str] = ()) -> CheckReport
         features={
             name: "category" if name in recipe.categorical else str(e.kind) for name, e in recipe.expressions.items()
         },
-        notes=tuple(_notes(checked)),
+        notes=(*dict.fromkeys([*inputs.notes, *scored.notes]), *_notes(checked)),
     )
 
 

@@ -35,6 +35,8 @@ from rayforest.errors import ConfigError, did_you_mean
 if TYPE_CHECKING:
     from rayforest.engine.policy import Policy
 
+Stage = Literal["prepared", "tuned", "bundle", "scored"]
+"""Where a stage writes."""
 Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 """One name or a list of names."""
@@ -397,7 +399,7 @@ class Project(Section):
         budget = 0 if self.data.on_bad_row == "fail" else self.data.error_budget
         return Policy(self.run.retries, self.run.timeout_s, budget)
 
-    def stage(self, name: Literal["prepared", "tuned", "bundle", "scored"]) -> str:
+    def stage(self, name: Stage) -> str:
         """Destination of a stage."""
         if name == "scored" and self.score.destination is not None:
             return self.locate(self.score.destination)

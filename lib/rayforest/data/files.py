@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import stat
@@ -12,8 +11,9 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from rayforest.data.csv.blocks import compression
+from rayforest.data.patterns import Expansion
 from rayforest.data.raw import FileFormat, Source, SourceFile
-from rayforest.errors import InputError, did_you_mean
+from rayforest.errors import InputError
 
 _ENDINGS: dict[str, FileFormat] = {
     ".parquet": "parquet",
@@ -26,26 +26,37 @@ _ENDINGS: dict[str, FileFormat] = {
     ".feather": "arrow",
     ".ipc": "arrow",
 }
-_HIVE = re.compile(r"([^=/]+)=([^/]*)")
+_HIVE = re.compile(r"((?:[^=/\"#%'*:?\\{\[\]^]|%[0-9A-Fa-f]{2})+)=([^/]*)")
+"""What Hive writes: in a column's name it escapes these characters, so a folder `see [1] #2?=x` is only a folder."""
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
-def list_files(source: Source) -> list[SourceFile]:
+def list_files(source: Source, notes: list[str] | None = None) -> list[SourceFile]:
     """The files of a source: patterns in the given order, inside a pattern by the bytes of their paths, none twice.
 
-    Files and folders whose name begins with '.' or '_' are left out, unless a pattern names them.
+    Files and folders whose name begins with '.' or '_' are left out, unless a pattern names them. So are results of
+    rayforest inside a folder or glob; of a result that a pattern names, the current version is read.
+
+    Args:
+        source: which files.
+        notes: gets what the user should know of what was found.
 
     Raises:
         InputError: a pattern matches nothing, a path cannot be read, a file is of no known format.
     """
+    expansion = Expansion(source.base, lambda name: _is_data(name, source), ", ".join(_ENDINGS))
     found: dict[str, tuple[Path, Path]] = {}
     folders: dict[str, str] = {}
     for pattern in source.patterns:
         try:
             os.fsencode(pattern)
-            fixed, files = _expand(pattern, source)
-        except OSError as error:  # a name that is too long, a disk that fails
-            raise InputError(f"{pattern!r} cannot be read", found=error.strerror or "") from error
+            fixed, files = expansion.expand(pattern)
+        except OSError as error:  # a folder of others, a name that is too long, a disk that fails
+            raise InputError(
+                f"{error.filename or repr(pattern)} cannot be read",
+                found=(error.strerror or "").lower(),
+                next_step="see to its permissions, or leave it out of the source",
+            ) from error
         except UnicodeEncodeError:
             raise InputError(
                 f"{pattern!r} cannot be read",
@@ -54,7 +65,9 @@ def list_files(source: Source) -> list[SourceFile]:
                 next_step="start Python with PYTHONUTF8=1",
             ) from None
         for file in files:
-            found.setdefault(_real_path(file, folders), (fixed, file))
+            found.setdefault(_real_path(file, folders), (_above_hive(fixed), file))
+    if notes is not None:
+        notes += expansion.notes
     names = _distinct_names(list(found.values()))
     return [_describe(file, name, source) for (_, file), name in zip(found.values(), names, strict=True)]
 
@@ -99,52 +112,6 @@ def _format_by_ending(path: str) -> FileFormat | None:
     return _ENDINGS.get((os.path.splitext(stem)[1] if compression(path) else ending).lower())  # noqa: PTH122
 
 
-def _expand(pattern: str, source: Source) -> tuple[Path, list[Path]]:
-    """The fixed part of a pattern, a folder, and the files that match."""
-    if "://" in pattern:
-        raise InputError(f"{pattern!r} cannot be read", expected="a path, a glob or a folder of a file system")
-    full = Path(os.path.normpath(source.base.absolute() / Path(pattern).expanduser()))
-    if full.is_dir():
-        return _above_hive(full), _in_folder(pattern, full, source)
-    if os.path.lexists(full) or not glob.has_magic(str(full)):
-        if not full.exists():
-            raise _nothing_there(pattern, full)
-        return _above_hive(full.parent), [full]
-    magic = next(i for i, part in enumerate(full.parts) if glob.has_magic(part))
-    fixed = Path(*full.parts[:magic])
-    if not fixed.is_dir():
-        raise _nothing_there(pattern, fixed)
-    named_hidden = any(part.startswith((".", "_")) for part in full.parts[magic:])
-    matches = (Path(match) for match in glob.iglob(str(full), recursive=True))  # noqa: PTH207  Path.glob has another **
-    files = [f for f in matches if not f.is_dir() and (named_hidden or not _hidden(f.relative_to(fixed)))]
-    if not files:
-        raise InputError(
-            f"no file matches {pattern!r}",
-            expected=f"files under {fixed}",
-            found=_contents(fixed),
-            next_step="correct the pattern; '**' stands for any folders",
-        )
-    return _above_hive(fixed), sorted(files, key=os.fsencode)
-
-
-def _in_folder(pattern: str, folder: Path, source: Source) -> list[Path]:
-    def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename} cannot be read", found=error.strerror or "") from error
-
-    files = []
-    for where, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
-        files += [Path(where, name) for name in names if not name.startswith((".", "_")) and _is_data(name, source)]
-    if not files:
-        raise InputError(
-            f"folder {pattern!r} has no data files",
-            expected="files ending in " + ", ".join(_ENDINGS),
-            found=_contents(folder),
-            next_step="give a glob such as 'folder/*.log', and a format, for other endings",
-        )
-    return sorted(files, key=os.fsencode)
-
-
 def _is_data(name: str, source: Source) -> bool:
     """Whether a folder's file belongs to the table: its ending says so, or it has none and the format is given."""
     by_ending = _format_by_ending(name)
@@ -162,10 +129,6 @@ def _real_path(file: Path, folders: dict[str, str]) -> str:
     if folder not in folders:
         folders[folder] = os.path.realpath(folder)
     return f"{folders[folder]}/{name}"
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in path.parts)
 
 
 def _above_hive(folder: Path) -> Path:
@@ -198,9 +161,11 @@ def _describe(file: Path, name: str, source: Source) -> SourceFile:
     try:
         status = file.stat()
     except OSError as error:
-        raise InputError(f"{file} cannot be read", found=error.strerror or "") from error
+        raise _unreadable(file, (error.strerror or "").lower()) from error
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{file} is not a file", expected="a file with a beginning and an end, not a pipe or a device")
+    if not os.access(file, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise _unreadable(file, "permission denied")
     return SourceFile(
         path=name,
         uri=str(file),
@@ -210,25 +175,7 @@ def _describe(file: Path, name: str, source: Source) -> SourceFile:
     )
 
 
-def _nothing_there(pattern: str, path: Path) -> InputError:
-    missing, parent = path.name, path.parent
-    while not parent.exists():
-        missing, parent = parent.name, parent.parent
-    hint = did_you_mean(missing, _names_in(parent)) if parent.is_dir() else ""
+def _unreadable(file: Path, why: str) -> InputError:
     return InputError(
-        f"{pattern!r} does not exist", expected="a file, a folder or a glob", found=f"{parent} exists", next_step=hint
-    )
-
-
-def _names_in(folder: Path) -> list[str]:
-    try:
-        return sorted(entry.name for entry in folder.iterdir() if not _hidden(Path(entry.name)))
-    except OSError:
-        return []
-
-
-def _contents(folder: Path) -> str:
-    names = _names_in(folder)
-    return (
-        ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "an empty folder"
+        f"{file} cannot be read", found=why, next_step="see to its permissions, or leave it out of the source"
     )

@@ -7,6 +7,7 @@ opened.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -20,7 +21,9 @@ from rayforest.engine.executors import Executor, InProcess
 from rayforest.engine.plan import Plan
 from rayforest.engine.shards import InputFile, Piece, plan_shards
 from rayforest.engine.store import open_store
-from rayforest.project import FormatSection, Project
+from rayforest.engine.usable import refuse_unusable
+from rayforest.errors import ConfigError
+from rayforest.project import FormatSection, Project, Stage
 
 SHARD_ROWS = 524_288
 """Rows of a shard where the project does not say; row groups of up to twice as many then stay whole."""
@@ -37,15 +40,37 @@ _T = TypeVar("_T", SourceFile, tuple[SourceFile, int])
 
 
 def data_source(project: Project) -> Source:
-    """The tables that prepare reads."""
+    """The tables that prepare reads.
+
+    Raises:
+        ConfigError: they are the project's own results.
+    """
+    _refuse_own_results(project, "data.source", project.data.source, ("prepared", "tuned", "bundle", "scored"))
     return _source(project, project.data.source, project.data.format)
 
 
 def score_source(project: Project) -> Source:
-    """The tables that score reads: `[score]` over `[data]`."""
+    """The tables that score reads: `[score]` over `[data]`.
+
+    Raises:
+        ConfigError: they are the project's own scores.
+    """
+    _refuse_own_results(project, "score.source", project.score.source, ("scored",))
     return _source(
         project, project.score.source or project.data.source, project.data.format.overridden_by(project.score.format)
     )
+
+
+def _refuse_own_results(project: Project, key: str, patterns: tuple[str, ...], stages: tuple[Stage, ...]) -> None:
+    for pattern in patterns:
+        for stage in stages:
+            place, result = project.locate(pattern), project.stage(stage)
+            if os.path.normpath(place) == os.path.normpath(result) or place.startswith(f"{result}/"):
+                raise ConfigError(
+                    f"{key} is what this project itself writes: {pattern}",
+                    expected="raw tables, or a result of another project",
+                    next_step="name other data, or another project.root or score.destination",
+                )
 
 
 def _source(project: Project, patterns: tuple[str, ...], section: FormatSection) -> Source:
@@ -69,6 +94,8 @@ class Inputs:
     """One a file."""
     pieces: list[tuple[Piece, ...] | None]
     """One a file; None where the file was not opened, or is a text table."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of the files that were found."""
 
     @property
     def named(self) -> list[tuple[str, str]]:
@@ -97,14 +124,18 @@ def look_at_inputs(source: Source, destination: str, executor: Executor | None =
 
     Raises:
         InputError: no input, or an unreadable one.
+        ConfigError: the destination cannot be used.
     """
-    files = list(list_files(source))
+    notes: list[str] = []
+    refuse_unusable(destination)
+    files = list_files(source, notes)
     remembered = _remembered(destination, source)
     if remembered is not None:
         known, schema = remembered
         identities = [known.get((file.path, file.size, file.stamp)) for file in files]
         if len(known) == len(files) and None not in identities:
-            return Inputs(source, files, schema, [i for i in identities if i is not None], [None] * len(files))
+            kept = [identity for identity in identities if identity is not None]
+            return Inputs(source, files, schema, kept, [None] * len(files), tuple(notes))
     nearest = executor if executor is not None and _is_much_to_look_at(files) else InProcess()
     rows = _samples(files)
 
@@ -120,6 +151,7 @@ def look_at_inputs(source: Source, destination: str, executor: Executor | None =
         TableSchema.of((file.path, seen.has_rows, seen.columns) for file, seen in zip(files, looks, strict=True)),
         [seen.identity for seen in looks],
         [seen.pieces for seen in looks],
+        tuple(notes),
     )
 
 

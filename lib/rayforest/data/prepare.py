@@ -167,7 +167,7 @@ def prepare(
     inputs = look_at_inputs(source, destination, executor)
     recipe = compile_recipe(project, inputs.schema)
     keys = key_types(recipe, inputs.schema)
-    for note in table_notes(recipe, project, inputs.schema):
+    for note in [*inputs.notes, *table_notes(recipe, project, inputs.schema)]:
         reporter.say(f"prepare: {note}")
     claimed = claim_inputs(
         destination,

@@ -110,8 +110,11 @@ class LocalStore:
         return (LocalStore, (self.uri,))
 
     def get(self, path: str) -> bytes:
-        with open(self.locate(path), "rb") as file:  # noqa: PTH123 - a Path costs more than the read
-            return file.read()
+        try:
+            with open(self.locate(path), "rb") as file:  # noqa: PTH123 - a Path costs more than the read
+                return file.read()
+        except NotADirectoryError as error:  # nothing lies below a file
+            raise FileNotFoundError(*error.args) from error
 
     def create(self, path: str, data: bytes) -> bool:
         target = self.locate(path)
@@ -151,13 +154,13 @@ class LocalStore:
                     with contextlib.suppress(FileNotFoundError):  # deleted since
                         stat = entry.stat()
                         yield Entry(path, stat.st_size, stat.st_mtime)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
 
     def size(self, path: str) -> int | None:
         try:
             return os.stat(self.locate(path)).st_size  # noqa: PTH116
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def delete(self, paths: Iterable[str]) -> None:

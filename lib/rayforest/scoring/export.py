@@ -20,6 +20,7 @@ from rayforest.data.recipe import Recipe
 from rayforest.engine.commit import Destination, plan_key
 from rayforest.engine.publish import publish
 from rayforest.engine.store import open_store
+from rayforest.engine.usable import refuse_unusable
 from rayforest.errors import ConfigError, InputError
 from rayforest.forest import Forest
 from rayforest.onnx.feature_graph import full_model, inexpressible, refuse_names
@@ -55,6 +56,7 @@ def export(project: Project, *, replace: bool = False, reporter: Reporter | None
             next_step="run: rayforest tune PROJECT --replace",
         )
     destination = project.stage("bundle")
+    refuse_unusable(destination)
     ingredients: dict[str, Any] = {
         "stage": "export",
         "bundle_format": BUNDLE_FORMAT,

@@ -46,6 +46,8 @@ def score(
     source, destination = score_source(project), project.stage("scored")
     recipe, outputs = bundle.recipe, Outputs.of(project.score, bundle.problem)
     inputs = look_at_inputs(source, destination, executor)
+    for note in inputs.notes:
+        reporter.say(f"score: {note}")
     contract = score_contract(recipe, project.score, inputs.schema).written_as(inputs.source.csv)
     names = passed_on_columns(recipe, project.score)
     with_split, notes = _has_split(bundle, names, inputs)

@@ -16,6 +16,7 @@ from rayforest.engine.executors import Executor
 from rayforest.engine.manifest import Manifest
 from rayforest.engine.publish import publish, read_manifest
 from rayforest.engine.store import open_store
+from rayforest.engine.usable import refuse_unusable
 from rayforest.project import Project
 from rayforest.report import Reporter, Silent, StageResult
 from rayforest.training.dataset import PreparedData
@@ -63,6 +64,7 @@ def tune(
         higher_is_better=problem.higher_is_better,
     )
     destination = project.stage("tuned")
+    refuse_unusable(destination)
     ingredients: dict[str, Any] = {
         "stage": "tune",
         "format_version": FORMAT_VERSION,
