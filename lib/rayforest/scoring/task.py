@@ -105,7 +105,7 @@ class ScoreTask:
 
     @cached_property
     def _columns(self) -> dict[str, ColumnContract]:
-        return {column.name: column for column in self._scorer.bundle.recipe.contract.columns}
+        return {column.name: column for column in self._recipe.contract.columns}
 
     @cached_property
     def columns(self) -> list[str]:
