@@ -75,3 +75,8 @@ def test_a_bundle_that_does_not_know_its_training_rows_gives_metrics_of_all_and_
     assert (result.details["rows"], "metrics_by_part" in result.details) == (400, False)
     (note,) = result.details["notes"]  # type: ignore[misc]
     assert note.startswith("whether the model was trained on these rows is not known: the bundle was exported before")
+
+
+def test_shards_that_a_released_version_prepared_are_tuned_by_todays_code(released: Path) -> None:
+    result = rayforest.tune(released / "project.toml", overrides=['run.executor="in-process"'], replace=True)
+    assert result.metrics["log_loss"] < 1

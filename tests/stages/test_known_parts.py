@@ -80,6 +80,7 @@ def scored_with(ran: Ran, folder: Path, source: Path, *settings: str) -> tuple[r
 
 def test_rows_of_other_files_are_new(ran: Ran, tmp_path: Path) -> None:
     source = Path(shutil.copytree(ran.folder / "raw", tmp_path / "raw"))  # Parquet is known by its contents
+    (source / "part-002.parquet").rename(source / "renamed.parquet")
     orders(90, seed=9).write_parquet(source / "tonight.parquet")
     result, out = scored_with(ran, tmp_path, source)
     assert out["split"].tail(90).unique().to_list() == ["new"]
@@ -145,12 +146,25 @@ def test_without_test_rows_there_are_no_headline_metrics_and_that_is_said(tmp_pa
 
 def test_a_model_of_more_files_than_a_bundle_names_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     split = json.dumps({"format_version": 1, "by": "hash", "shares": [0.7, 0.2, 0.1], "seed": 0, "key": ["id"]})
-    inputs = [PlannedInput(f"{i}.csv", i, "7", f"{i}-7") for i in range(5)]
+    inputs = [PlannedInput(f"{i}.csv", i, "7", f"{i}-7") for i in range(4)]
+    inputs.append(PlannedInput("a.parquet", 99, "7", "99-c0ffee"))
     tables, why = training_tables(training_json(split.encode(), inputs))
     assert why == ""
     assert tables is not None
-    found = [tables.knows(*file) for file in (("3.csv", "3-7"), ("3.csv", "3-8"), ("3.csv", "4-7"), ("9.csv", "3-7"))]
-    assert found == ["read", "unknown", "new", "new"]
+    asked = {
+        ("3.csv", "3-7"): "read",
+        ("raw/3.csv", "3-7"): "read",  # beside another folder's files, a path is longer
+        ("3.csv", "3-8"): "unknown",
+        ("raw/3.csv", "3-8"): "new",
+        ("3.csv", "4-7"): "new",
+        ("9.csv", "3-7"): "new",
+        ("other.parquet", "99-c0ffee"): "read",
+        ("a.parquet", "99-another"): "new",
+    }
+    assert {file: tables.knows(*file) for file in asked} == asked
+    tables, _ = training_tables(training_json(split.replace('"id"', "").encode(), inputs))
+    assert tables is not None
+    assert tables.knows("raw/3.csv", "3-7") == "unknown"  # a row is known by its place
     monkeypatch.setattr(known_parts, "MAX_FILES", 4)
     tables, why = training_tables(training_json(split.encode(), inputs))
     assert (tables, why) == (None, "the model was trained on 5 files, and a bundle names up to 4")

@@ -29,6 +29,11 @@ class SplitRule:
     key: tuple[str, ...]
     """Columns that a split by hash keeps together; none: each row for itself, by its file and its place there."""
 
+    @property
+    def is_by_value(self) -> bool:
+        """Whether a row has the same part wherever it lies."""
+        return isinstance(self.split, TimeSplit) or bool(self.key)
+
     def columns(self, recipe: Recipe) -> tuple[str, ...]:
         """The raw columns that decide."""
         if isinstance(self.split, HashSplit):
@@ -79,4 +84,4 @@ class SplitRule:
 
 def part_names(parts: npt.NDArray[np.int8]) -> pl.Series:
     """Names of the parts that a split gives, as text."""
-    return pl.Series(SPLIT_COLUMN, np.array(PARTS)[parts], dtype=pl.String)
+    return pl.Series(SPLIT_COLUMN, PARTS, dtype=pl.String).gather(parts)

@@ -48,13 +48,17 @@ _TYPES = {
 }
 
 
+_LARGEST_EXACT = 2**53
+"""Beyond it the double that a label is stored as may stand for several integers."""
+
+
 def label_values(labels: Sequence[str | float]) -> NDArray[Any]:
     """Labels as an array: objects for text, bool, int64 for whole numbers, else float64."""
     if isinstance(labels[0], str):
         return np.array(labels, dtype=object)
     if isinstance(labels[0], bool):
         return np.array(labels, dtype=np.bool_)
-    whole = all(float(label).is_integer() for label in labels)
+    whole = all(number.is_integer() and abs(number) <= _LARGEST_EXACT for number in map(float, labels))
     return np.array(labels, dtype=np.int64 if whole else np.float64)
 
 

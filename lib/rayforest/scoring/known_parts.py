@@ -1,8 +1,8 @@
 """Which of the rows to score the model was trained on: what a bundle says of its training tables.
 
 A row of a file that prepare read has the part that the split gave it. A row of any other file is new. Files are
-recognised by their path in the source and their identity, so one that was changed counts as new; one that may be a
-copy, with another time of change only, is neither.
+recognised by their identity and their name, Parquet files by their contents alone; so a file that was changed counts as
+new. A text table that may be a copy, with another time of change only, is neither.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rayforest.engine.plan import PlannedInput
 TRAINING_FORMAT = 1
 """Of training.json."""
 MAX_FILES = 100_000
-"""Training files that a bundle names, at 17 bytes each or 34; with more of them, the parts of rows are not known."""
+"""Training files that a bundle names, in about 60 bytes each; with more of them, the parts of rows are not known."""
 
 NEW, UNKNOWN = "new", "unknown"
 KNOWN_PARTS = (*PARTS, NEW, UNKNOWN)
@@ -42,7 +42,8 @@ class TrainingTables:
     files: frozenset[str]
     """Hashes of path and identity."""
     looks: frozenset[str]
-    """Hashes of path and size, of files whose identity is not made of their contents."""
+    """What they are known by under another path or time of change: hashes of identities that are made of contents; of
+    others with the file's name, and of the path with the size."""
 
     def knows(self, path: str, identity: str) -> Known:
         """Whether prepare read this file, or one that it may be a copy of.
@@ -53,8 +54,9 @@ class TrainingTables:
         """
         if _hash(path, identity) in self.files:
             return "read"
-        size, stamped, _ = identity.partition("-")
-        return "unknown" if stamped and _hash(path, size) in self.looks else "new"
+        if _hash(_name(path), identity) in self.looks or _hash("", identity) in self.looks:
+            return "read" if self.rule.is_by_value else "unknown"
+        return "unknown" if _hash(path, identity.partition("-")[0]) in self.looks else "new"
 
     def parts(self, recipe: Recipe, batches: Sequence[RawBatch], known: Mapping[str, Known]) -> pl.Series | str:
         """The part of each row of the batches, text [rows], null where it is not known; or the one that all have.
@@ -87,10 +89,12 @@ def training_json(split: bytes, inputs: Iterable[PlannedInput]) -> bytes:
         if count <= MAX_FILES:
             files.add(_hash(file.path, file.identity))
             if file.identity == f"{file.size}-{file.stamp}":
-                looks.add(_hash(file.path, str(file.size)))
+                looks.update((_hash(_name(file.path), file.identity), _hash(file.path, str(file.size))))
+            else:
+                looks.add(_hash("", file.identity))
     table: dict[str, Any] = {"format_version": TRAINING_FORMAT, "split": json.loads(split), "files": count}
     if count <= MAX_FILES:
-        table |= {"identities": sorted(files), "sizes": sorted(looks)}
+        table |= {"identities": sorted(files), "looks": sorted(looks)}
     return json.dumps(table).encode()
 
 
@@ -102,7 +106,11 @@ def training_tables(text: bytes | None) -> tuple[TrainingTables | None, str]:
     if "identities" not in table:
         return None, f"the model was trained on {table['files']:,} files, and a bundle names up to {MAX_FILES:,}"
     rule = SplitRule.from_dict(table["split"])
-    return TrainingTables(rule, frozenset(table["identities"]), frozenset(table["sizes"])), ""
+    return TrainingTables(rule, frozenset(table["identities"]), frozenset(table["looks"])), ""
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _hash(path: str, identity: str) -> str:
