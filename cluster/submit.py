@@ -8,8 +8,8 @@ What ships is the project file, checked first, and nothing else:
   with the .env in it. Relative paths would mean other files there, so they are refused. The cluster's image has
   rayforest installed.
 
-Variables that the project file names as ${VAR} go along with the value they have here, except those whose name
-speaks of a secret (KEY, SECRET, TOKEN, PASSWORD, CREDENTIAL): these must be set on the cluster.
+Variables that the project file names, as ${VAR} or $VAR, go along with the value they have here, except those whose
+name speaks of a secret (KEY, SECRET, TOKEN, PASSWORD, CREDENTIAL): these must be set on the cluster.
 
 While the job is followed, Ctrl-C stops the following and not the job, and says how to follow or stop it.
 """
@@ -37,7 +37,7 @@ from rayforest.cluster.dashboard import LIMIT_S, Dashboard
 from rayforest.cluster.local import recorded_cluster
 from rayforest.engine.deadline import within
 from rayforest.errors import ConfigError, InterruptedRunError, RayforestError, did_you_mean
-from rayforest.project import Project, load_project
+from rayforest.project import Project, load_project, used_variables
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -46,7 +46,6 @@ JOBS = ("prepare", "tune", "export", "score", "run")
 EXIT_CODES = (0, 1, 2, 3, 130)
 """What a rayforest job ends with (INTERFACE); anything else is the shell's or the kernel's."""
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL", re.IGNORECASE)
 _NOISE = re.compile(r"Running entrypoint for job |.* job_manager\.py:\d+ -- Runtime env is setting up\.")
 """Lines that Ray writes into a job's log."""
@@ -183,8 +182,7 @@ def job_command(
         overrides: as for --set.
         flags: further options of the job.
     """
-    text = project.read_text(encoding="utf-8") + "\n".join(overrides)
-    names = sorted({name for name in _VARIABLE.findall(text) if not _SECRET.search(name)})
+    names = [name for name in used_variables(project, overrides) if not _SECRET.search(name)]
     variables = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
     # exec and -P: no shell stays in between, and nothing in the working folder takes the place of a module.
     python = ["exec", "env", *variables, sys.executable if here else "python", "-P", "-m", "rayforest.jobs.cli"]

@@ -31,6 +31,7 @@ from pydantic import (
 
 from rayforest.data.kinds import Kind
 from rayforest.errors import ConfigError, did_you_mean
+from rayforest.variables import Key, expand, names
 
 if TYPE_CHECKING:
     from rayforest.engine.policy import Policy
@@ -384,7 +385,7 @@ class Project(Section):
 
     def locate(self, path: str) -> str:
         """A path of the project file as an absolute path; URIs stay as they are."""
-        return path if "://" in path else str((self.base / Path(path).expanduser()).absolute())
+        return path if "://" in path else str((self.base / os.path.expanduser(path)).absolute())  # noqa: PTH111  raises nothing
 
     @property
     def root(self) -> str:
@@ -411,7 +412,7 @@ def load_project(path: str | Path, overrides: Sequence[str] = ()) -> Project:
 
     Args:
         path: the TOML file.
-        overrides: `section.key=value` texts; a value is read as TOML, else taken as text.
+        overrides: `section.key=value` texts, as for --set; a value is read as TOML, else taken as text.
 
     Raises:
         ConfigError: the file is missing or not TOML, a key is unknown, a value is wrong, a variable is not set.
@@ -433,20 +434,30 @@ def load_project(path: str | Path, overrides: Sequence[str] = ()) -> Project:
         raise ConfigError(
             f"project file {file} cannot be read", expected="a TOML file in UTF-8", found="bytes that are not UTF-8"
         ) from None
+    table, given = _parse(text, str(file), overrides)
+    return _validate(expand(table), base=file.absolute().parent, subject=str(file), text=text, given=given)
+
+
+def used_variables(path: str | Path, overrides: Sequence[str] = ()) -> list[str]:
+    """Names of the environment variables that a project file, which `load_project` has taken, and overrides use."""
+    table, _ = _parse(Path(path).read_text(encoding="utf-8-sig"), str(path), overrides)
+    return sorted(set(names(table)))
+
+
+def _parse(text: str, subject: str, overrides: Sequence[str]) -> tuple[dict[str, Any], tuple[Key, ...]]:
+    """The table of a project file with overrides, and the keys that these gave."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(
-            f"project file {file} is not valid TOML",
+            f"project file {subject} is not valid TOML",
             found=str(error),
             next_step="mend that line; texts stand in quotes",
         ) from None
-    for override in overrides:
-        _apply(table, override)
-    return _validate(_expand(table, ()), base=file.absolute().parent, subject=str(file), text=text)
+    return table, tuple(_apply(table, override) for override in overrides)
 
 
-def _apply(table: dict[str, Any], override: str) -> None:
+def _apply(table: dict[str, Any], override: str) -> Key:
     key, equals, value = override.partition("=")
     try:
         path = _key_path(tomllib.loads(f"{key.strip()} = 0"))
@@ -472,6 +483,7 @@ def _apply(table: dict[str, Any], override: str) -> None:
         at[part] = inner if inner is not None else {}
         at = at[part]
     at[path[-1]] = parsed
+    return path
 
 
 def _key_path(table: dict[str, Any]) -> tuple[str, ...]:
@@ -483,31 +495,7 @@ def _key_path(table: dict[str, Any]) -> tuple[str, ...]:
     return path
 
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-
-def _expand(value: Any, path: tuple[str, ...]) -> Any:
-    if isinstance(value, dict):
-        return {k: _expand(v, (*path, k)) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_expand(v, path) for v in value]
-    if not isinstance(value, str):
-        return value
-
-    def variable(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in os.environ:
-            raise ConfigError(
-                f"{'.'.join(path)} uses ${{{name}}}, which is not set",
-                expected=f"the environment variable {name}",
-                next_step=f"export {name}=...",
-            )
-        return os.environ[name]
-
-    return _VARIABLE.sub(variable, value)
-
-
-def _validate(table: dict[str, Any], *, base: Path, subject: str, text: str) -> Project:
+def _validate(table: dict[str, Any], *, base: Path, subject: str, text: str, given: tuple[Key, ...] = ()) -> Project:
     if "base" in table:
         raise ConfigError(f"{subject}: unknown key 'base'", next_step=did_you_mean("base", _names(Project)))
     try:
@@ -515,7 +503,7 @@ def _validate(table: dict[str, Any], *, base: Path, subject: str, text: str) -> 
     except ValidationError as error:
         from rayforest.project_errors import explain
 
-        raise explain(error, table, text, subject, names_at=lambda path: _names(_model_at(path))) from None
+        raise explain(error, table, text, subject, given, names_at=lambda path: _names(_model_at(path))) from None
 
 
 def _names(model: type[BaseModel]) -> list[str]:

@@ -33,7 +33,12 @@ _EXPECTED = {
 
 
 def explain(
-    error: ValidationError, table: dict[str, Any], text: str, subject: str, names_at: Callable[[KeyPath], list[str]]
+    error: ValidationError,
+    table: dict[str, Any],
+    text: str,
+    subject: str,
+    given: Sequence[KeyPath],
+    names_at: Callable[[KeyPath], list[str]],
 ) -> ConfigError:
     """The first thing that is wrong, as an error of ours.
 
@@ -42,13 +47,15 @@ def explain(
         table: the parsed file, after `--set`.
         text: the file.
         subject: its name.
+        given: keys that `--set` gave, which are not the file's fault.
         names_at: the keys that the table at a path may have.
     """
     errors = error.errors(include_url=False)
     paths = [_toml_path(e["loc"], table) for e in errors]
     path = paths[0]
     key, line = ".".join(path), _line_of(text, path)
-    where = f"{subject}, line {line}" if line else subject
+    setting = next((one for one in given if path[: len(one)] == one or one[: len(path)] == path), None)
+    where = f"--set {'.'.join(setting)}" if setting else f"{subject}, line {line}" if line else subject
     more = len({*paths} - {path})
     tail = f" (and {more} more after this one)" if more else ""
     first = errors[0]

@@ -246,6 +246,18 @@ def test_an_unknown_job_gets_the_nearest_name(project: Path) -> None:
         submit("scor", project, address="http://127.0.0.1:8265")
 
 
+def test_variables_go_along_in_every_form_and_no_secret_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PLACE", "OTHER", "LIMIT", "STORE_KEY", "COMMENT", "QUOTED"):
+        monkeypatch.setenv(name, f"{name} of here")
+    file = tmp_path / "project.toml"
+    file.write_text(
+        "# $COMMENT\n[project]\nroot = '$PLACE/$STORE_KEY/$$QUOTED'\n[features]\na = 'x > ${LIMIT:-3} + $OTHER'\n"
+    )
+    command = shlex.split(job_command("run", file, here=False, overrides=["score.destination=$OTHER"]))
+    assert command[1:5] == ["env", "LIMIT=LIMIT of here", "OTHER=OTHER of here", "PLACE=PLACE of here"]
+    assert command[5] == "python"
+
+
 def test_the_command_carries_variables_of_the_project_but_no_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,97 @@ def test_a_bad_override_is_named(tmp_path: Path, override: str, what: str) -> No
     assert what in refused(tmp_path, HEAD, (override,)).what
 
 
+def test_an_error_in_an_override_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    for override, subject in (
+        ("data.targt=y", "--set data.targt"),
+        ("split.shares={vald=0}", "--set split.shares: unknown key"),
+    ):
+        error = refused(tmp_path, HEAD + "\n[tune]\ntrials = 3", (override,))
+        assert error.what.startswith(subject)
+        assert "project.toml" not in error.what
+    assert "project.toml, line 6" in refused(tmp_path, HEAD + "targt = 1", ("tune.trials=3",)).what
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("$PLACE/x", "somewhere/x"),
+        ("${PLACE}/x", "somewhere/x"),
+        ("a-$PLACE.csv", "a-somewhere.csv"),
+        ("${NO_SUCH_VARIABLE:-else/where}/x", "else/where/x"),
+        ("${EMPTY:-else}", "else"),
+        ("${PLACE:-else}", "somewhere"),
+        ("price in $$/$$PLACE/$${PLACE}", "price in $/$PLACE/${PLACE}"),
+    ],
+)
+def test_variables_in_paths_are_replaced_in_every_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, meaning: str
+) -> None:
+    monkeypatch.setenv("PLACE", "somewhere")
+    monkeypatch.setenv("EMPTY", "")
+    file = tmp_path / "project.toml"
+    file.write_text(HEAD.replace("raw", text) + f"[score]\nsource = ['{text}']\n")
+    project = load_project(file, [f"project.root={text}", f"score.destination={text}"])
+    assert project.data.source == project.score.source == (meaning,)
+    assert project.project.root == project.score.destination == meaning
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "next_step"),
+    [
+        ("$NO_SUCH_VARIABLE/x", "data.source uses ${NO_SUCH_VARIABLE}, which is not set", "${NO_SUCH_VARIABLE:-"),
+        ("cost in $.csv", "data.source has '$.', which is no variable", "write $$"),
+        ("a$", "data.source has '$', which is no variable", "write $$"),
+        ("${PLACE", "data.source has '${PLACE', which is no variable", "write $$"),
+        ("${PLACE:+x}", "data.source has '${PLACE:+x}', which is no variable", "write $$"),
+        ("${PLACE:-$HOME}", "data.source has '${PLACE:-$HOME}', which is no variable", "write $$"),
+        ("~no-such-user/x", "data.source begins with ~no-such-user", "./~"),
+    ],
+)
+def test_a_dollar_sign_or_a_tilde_is_never_taken_literally_in_silence(
+    tmp_path: Path, text: str, what: str, next_step: str
+) -> None:
+    error = refused(tmp_path, HEAD.replace("raw", text))
+    assert what in error.what
+    assert next_step in error.next_step
+
+
+def test_sql_and_other_texts_keep_their_dollar_signs_and_take_variables_in_braces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIMIT", "3")
+    features = {"a": "cost = '$9'", "b": "x > ${LIMIT}", "c": "x = '$${LIMIT}'", "d": "x = '$$'", "e": "x > ${NONE:-4}"}
+    text = HEAD + "[features]\n" + "".join(f'{name} = "{sql}"\n' for name, sql in features.items())
+    (tmp_path / "project.toml").write_text(text)
+    assert load_project(tmp_path / "project.toml").features.expressions == {
+        "a": "cost = '$9'",
+        "b": "x > 3",
+        "c": "x = '${LIMIT}'",
+        "d": "x = '$$'",
+        "e": "x > 4",
+    }
+    error = refused(tmp_path, HEAD + "[features]\nx = '${1}'")
+    assert ("features.x has '${1}'" in error.what, "write $${" in error.next_step) == (True, True)
+
+
+def test_a_tilde_is_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "raw.csv").write_text("x,y\n1,0\n2,1\n")
+    (tmp_path / "project.toml").write_text(HEAD.replace("raw", "~/raw.csv").replace("[data]", 'root = "~/o"\n[data]'))
+    assert rayforest.check(tmp_path / "project.toml").files == 1
+    assert load_project(tmp_path / "project.toml").root == str(tmp_path / "o")
+
+
+def test_what_init_writes_about_a_name_with_a_dollar_sign_means_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "$HOME ${x}.csv").write_text("id,${PATH},y\n" + "".join(f"{i},{i % 5},{i % 2}\n" for i in range(50)))
+    (tmp_path / "project.toml").write_text(rayforest.starter_project(["$HOME ${x}.csv"], target="y"))
+    report = rayforest.check(tmp_path / "project.toml")
+    assert (report.files, "${PATH}" in report.features) == (1, True)
+
+
 def test_files_that_are_no_project_file(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes("[project]\nname = 'ü'".encode("latin-1"))
     (tmp_path / "folder").mkdir()

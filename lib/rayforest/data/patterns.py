@@ -52,7 +52,7 @@ class Expansion:
         """
         if "://" in pattern:
             raise InputError(f"{pattern!r} cannot be read", expected="a path, a glob or a folder of a file system")
-        full = Path(os.path.normpath(self.base.absolute() / Path(pattern).expanduser()))
+        full = Path(os.path.normpath(self.base.absolute() / os.path.expanduser(pattern)))  # noqa: PTH111  raises nothing
         fixed, rest = _literal_part(full)
         if not rest and not fixed.is_dir():
             return fixed.parent, [fixed]

@@ -18,6 +18,7 @@ from rayforest.data.starter_features import features_section
 from rayforest.data.starter_roles import Roles
 from rayforest.data.toml_text import one_line, toml_line, toml_string
 from rayforest.errors import InputError
+from rayforest.variables import literal_path
 
 _MANY_PATHS = 5
 """Paths that are written as one glob where it finds the same files."""
@@ -119,7 +120,7 @@ def _relative(data: list[str], folder: str | Path | None) -> list[str]:
 
 
 def _data_section(data: list[str], look: TableLook, roles: Roles) -> list[str]:
-    sources = [toml_string(path) for path in data]
+    sources = [toml_string(literal_path(path)) for path in data]
     lines = ["[data]"]
     lines += [f"source = {sources[0]}"] if len(data) == 1 else ["source = [", *(f"  {s}," for s in sources), "]"]
     if roles.key is not None:

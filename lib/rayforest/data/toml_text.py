@@ -14,11 +14,15 @@ def toml_line(text: str, comment: str = "") -> str:
 
 def toml_key(name: str) -> str:
     """A bare key where TOML allows it."""
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_string(name)
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _quoted(name)
 
 
 def toml_string(value: str) -> str:
-    """A string, in single quotes where that saves escapes."""
+    """A string without variables of the environment (see variables.py), in single quotes where that saves escapes."""
+    return _quoted(re.sub(r"(?<!\$)\$\{", "$${", value))
+
+
+def _quoted(value: str) -> str:
     if '"' in value and "'" not in value and value.isprintable():
         return f"'{value}'"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
