@@ -63,7 +63,7 @@ def test_keys_of_several_columns_are_joined_by_the_separator() -> None:
     ],
 )
 def test_a_key_is_the_same_text_however_it_is_stored(kind: Kind, texts: list[str], stored: pa.Array) -> None:
-    contract = Contract((ColumnContract("k", kind),))
+    contract = Contract((ColumnContract("k", kind, declared=True),))
     written, typed = (canonical_keys(contract, pa.table({"k": column}), ["k"]) for column in (pa.array(texts), stored))
     assert written["k"].to_list() == typed["k"].to_list()
 
@@ -72,6 +72,23 @@ def test_keys_that_differ_by_one_stay_different() -> None:
     contract = Contract((ColumnContract("k", Kind.NUMBER), ColumnContract("t", Kind.TIMESTAMP)))
     table = pa.table({"k": [2**62, 2**62 + 1], "t": pa.array([1, 2], pa.timestamp("ns"))})
     assert canonical_keys(contract, table, ["k", "t"]).select(pl.all().n_unique()).row(0) == (2, 2)
+
+
+def test_text_with_leading_zeros_is_another_key_than_the_number_unless_numbers_are_declared() -> None:
+    texts = pa.table({"k": ["49", "00049", "49.0", " 49", "0", "0.5", "-007"]})
+    found, declared = (
+        canonical_keys(Contract((ColumnContract("k", Kind.NUMBER, declared=said),)), texts, ["k"])["k"].to_list()
+        for said in (False, True)
+    )
+    assert found == ["49", "00049", "49", "49", "0", "0.5", "-007"]
+    assert declared == ["49", "49", "49", "49", "0", "0.5", "-7"]
+
+
+def test_large_integers_and_the_doubles_that_hold_them_are_one_key() -> None:
+    contract = Contract((ColumnContract("k", Kind.NUMBER),))
+    whole = [2**53, 2**53 + 2, 2**62, 0]
+    for column in (pa.array(whole), pa.array([float(n) for n in whole]), pa.array([f"{n}.0" for n in whole])):
+        assert canonical_keys(contract, pa.table({"k": column}), ["k"])["k"].to_list() == [str(n) for n in whole]
 
 
 def test_missing_keys_are_null() -> None:

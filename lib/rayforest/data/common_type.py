@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import reduce
 
 import pyarrow as pa
 
@@ -35,39 +34,36 @@ def common_type(types: Iterable[pa.DataType]) -> pa.DataType | None:
     - decimals: the larger number of digits on either side of the point, up to 38 together
     - dates with timestamps: timestamps; the finest unit; UTC where zones differ, text without a zone being UTC
     """
-    return reduce(lambda a, b: None if a is None else _joined(a, b), types)
-
-
-def _joined(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    types = pa.types
-    if a.equals(b) or types.is_null(b):
-        return a
-    if types.is_null(a):
-        return b
-    if _is_text(a) and _is_text(b):
+    found = {kind for kind in types if not pa.types.is_null(kind)}
+    if len(found) < 2:
+        return found.pop() if found else pa.null()
+    if all(map(_is_text, found)):
         return pa.large_string()
-    if _is_number(a) and _is_number(b):
-        return _joined_numbers(a, b)
-    if _is_time(a) and _is_time(b):
-        return _joined_times(a, b)
-    return None
+    if all(map(_is_number, found)):
+        return _common_number(found)
+    return _common_time(found) if all(map(_is_time, found)) else None
 
 
-def _joined_numbers(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
+def _common_number(found: set[pa.DataType]) -> pa.DataType | None:
     types = pa.types
-    if types.is_boolean(a) or types.is_boolean(b):
-        return b if types.is_boolean(a) else a
-    if types.is_floating(a) or types.is_floating(b):
-        return max(a, b, key=lambda t: t.bit_width) if types.is_floating(a) and types.is_floating(b) else pa.float64()
-    if types.is_decimal(a) or types.is_decimal(b):
-        whole, scale = (max(parts) for parts in zip(_decimal_digits(a), _decimal_digits(b), strict=True))
+    if pa.bool_() in found:
+        found = found - {pa.bool_()} | ({pa.int8()} if any(map(types.is_decimal, found)) else set())
+    if all(map(types.is_floating, found)):
+        return max(found, key=_bits)
+    if any(map(types.is_floating, found)):
+        return pa.float64()
+    if any(map(types.is_decimal, found)):
+        whole, scale = (max(digits) for digits in zip(*map(_decimal_digits, found), strict=True))
         return pa.decimal128(whole + scale, scale) if whole + scale <= _MOST_DIGITS else None
-    signed = [t for t in (a, b) if types.is_signed_integer(t)]
-    if len(signed) != 1:  # of one sort
-        return max(a, b, key=lambda t: t.bit_width)
-    (unsigned,) = (t for t in (a, b) if not types.is_signed_integer(t))
-    bits = max(signed[0].bit_width, 2 * unsigned.bit_width)
-    return _SIGNED.get(bits, pa.decimal128(20, 0))
+    signed = [_bits(kind) for kind in found if types.is_signed_integer(kind)]
+    unsigned = [_bits(kind) for kind in found if not types.is_signed_integer(kind)]
+    if not signed or not unsigned:
+        return max(found, key=_bits)
+    return _SIGNED.get(max(*signed, *(2 * bits for bits in unsigned)), pa.decimal128(20, 0))
+
+
+def _bits(kind: pa.DataType) -> int:
+    return int(kind.bit_width)
 
 
 def _decimal_digits(kind: pa.DataType) -> tuple[int, int]:
@@ -77,12 +73,10 @@ def _decimal_digits(kind: pa.DataType) -> tuple[int, int]:
     return _DIGITS[kind.bit_width] + (kind.bit_width == 64 and not pa.types.is_signed_integer(kind)), 0
 
 
-def _joined_times(a: pa.DataType, b: pa.DataType) -> pa.DataType:
-    stamps = [t for t in (a, b) if pa.types.is_timestamp(t)]
-    if not stamps:
-        return pa.date32()
-    unit = max((t.unit for t in stamps), key=_UNITS.index)
-    zones = {t.tz for t in (a, b) if pa.types.is_timestamp(t)}
+def _common_time(found: set[pa.DataType]) -> pa.DataType:
+    stamps = [kind for kind in found if pa.types.is_timestamp(kind)]
+    zones = {kind.tz for kind in stamps}
+    unit = max((kind.unit for kind in stamps), key=_UNITS.index)
     return pa.timestamp(unit, zones.pop() if len(zones) == 1 else "UTC")
 
 

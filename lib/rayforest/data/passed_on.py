@@ -76,6 +76,8 @@ def _read(
 
 def _converted(stored: pa.ChunkedArray, target: pa.DataType) -> tuple[pa.ChunkedArray, pl.Series]:
     """Values of the same kind in another type, and which of them are others there."""
+    if pa.types.is_boolean(stored.type):
+        stored = stored.cast(pa.int8())
     if pa.types.is_decimal(stored.type) and pa.types.is_floating(target):
         return stored.cast(target), _changed_decimals(stored)
     try:

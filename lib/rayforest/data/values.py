@@ -123,8 +123,15 @@ def _unreadable(value: pl.Expr, kind: Kind) -> pl.Expr:
 
 
 def _string(value: pl.Expr, stored: pl.DataType) -> pl.Expr:
-    if stored.is_float() or stored == pl.Boolean:
-        kind = Kind.BOOLEAN if stored == pl.Boolean else Kind.NUMBER
-        return category_text(kind, value.cast(kind.polars).fill_nan(None) if kind is Kind.NUMBER else value)
+    if stored == pl.Boolean:
+        return category_text(Kind.BOOLEAN, value)
+    if stored.is_float():  # as an integer of the same value in another file
+        number = value.cast(pl.Float64).fill_nan(None)
+        return pl.coalesce(long_digits(number), category_text(Kind.NUMBER, number))
     text = value.cast(pl.String)
     return pl.when(text != "").then(text)
+
+
+def long_digits(number: pl.Expr) -> pl.Expr:
+    """The digits of doubles of 2^53 to 1e38, all of which are whole; null for others."""
+    return pl.when(number.abs().is_between(2**53, 1e38)).then(number.cast(pl.Int128, strict=False).cast(pl.String))
