@@ -318,7 +318,7 @@ def test_a_resume_opens_no_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def opened(*_: object, **__: object) -> None:
         raise AssertionError("an input was opened")
 
-    for name in ("look", "inspect"):
+    for name in ("look_at_each", "inspect"):
         monkeypatch.setattr(f"rayforest.data.inputs.{name}", opened)
     for name in ("parquet_footer", "footer_identity", "parquet_schema", "read_parquet"):
         monkeypatch.setattr(f"rayforest.data.source.{name}", opened)

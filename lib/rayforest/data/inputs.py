@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from rayforest.data.csv import SAMPLE_ROWS
 from rayforest.data.raw import CsvFormat, Source, SourceFile
-from rayforest.data.source import FileLook, inspect, list_files, look
+from rayforest.data.source import FileLook, inspect, list_files, look_at_each
 from rayforest.data.table_schema import TableSchema
 from rayforest.engine.commit import Destination, Version, canonical_json, plan_key
 from rayforest.engine.executors import Executor, InProcess
@@ -139,11 +139,11 @@ def look_at_inputs(source: Source, destination: str, executor: Executor | None =
     nearest = executor if executor is not None and _is_much_to_look_at(files) else InProcess()
     rows = _samples(files)
 
-    def look_at_each(batch: list[tuple[SourceFile, int]]) -> list[FileLook]:
-        return [look(file, source, sample=sample) for file, sample in batch]
+    def look(batch: list[tuple[SourceFile, int]]) -> list[FileLook]:
+        return look_at_each(batch, source)
 
     looks: list[FileLook] = []
-    for outcome in nearest.stream(look_at_each, _batches(list(zip(files, rows, strict=True))), ordered=True):
+    for outcome in nearest.stream(look, _batches(list(zip(files, rows, strict=True))), ordered=True):
         looks += outcome.result()
     return Inputs(
         source,

@@ -16,8 +16,8 @@ import polars as pl
 import pyarrow as pa
 
 from rayforest.data.arrow_ipc import ipc_contents, ipc_schema, read_ipc
-from rayforest.data.csv import SAMPLE_ROWS, count_pieces, read_head, read_rows, sample_rows
-from rayforest.data.csv.infer import infer_kind, nearly_kind, readable_as
+from rayforest.data.csv import SAMPLE_ROWS, count_pieces, guess_each, read_head, read_rows, sample_rows
+from rayforest.data.csv.infer import infer_kind
 from rayforest.data.files import format_of, hive_columns, list_files
 from rayforest.data.kinds import Kind
 from rayforest.data.number_style import NumberStyle
@@ -44,6 +44,7 @@ __all__ = [
     "inspect",
     "list_files",
     "look",
+    "look_at_each",
     "read",
     "read_all",
     "unsupported_columns",
@@ -61,37 +62,63 @@ class FileLook:
     """As `inspect` gives them; None for text tables, whose every byte that would take."""
 
 
-def look(file: SourceFile, source: Source, *, sample: int = SAMPLE_ROWS) -> FileLook:
-    """Open a file once: what identifies it, its columns, and of Parquet and Arrow its pieces.
+def look(file: SourceFile, source: Source) -> FileLook:
+    """What one file says of itself; see `look_at_each`."""
+    return look_at_each([(file, SAMPLE_ROWS)], source)[0]
+
+
+def look_at_each(files: Sequence[tuple[SourceFile, int]], source: Source) -> list[FileLook]:
+    """Open each file once: what identifies it, its columns, and of Parquet and Arrow its pieces.
 
     Args:
-        file: a file of the source.
-        source: how it is written.
-        sample: rows of a text table from which the kinds of its columns are guessed.
+        files: files of the source, and the rows of each text table from which the kinds of its columns are guessed.
+        source: how they are written.
 
     Raises:
-        InputError: the file is damaged, or not what its format says.
+        InputError: a file is damaged, or not what its format says.
     """
-    hive = tuple(
-        FileColumn(name, None if value is None else _kind_of_folder(value), "string", is_text=True)
-        for name, value in hive_columns(file.path).items()
-    )
-    if file.format == "csv":
-        rows = sample_rows(file.uri, csv_format(file.uri, source), sample)
-        numbers = csv_format(file.uri, source).numbers
-        columns = tuple(_text_column(name, pl.Series(rows.column(name)), numbers) for name in rows.column_names)
-        return FileLook(_stamped(file), rows.num_rows > 0, _beside(columns, hive), None)
+    forms = [(file, csv_format(file.uri, source), rows) for file, rows in files if file.format == "csv"]
+    samples = [(sample_rows(file.uri, form, rows), form.numbers) for file, form, rows in forms]
+    texts = iter(_text_columns(samples))
+    return [_text_look(file, *next(texts)) if file.format == "csv" else _stored_look(file) for file, _ in files]
+
+
+def _text_columns(samples: Sequence[tuple[pa.Table, NumberStyle]]) -> list[tuple[bool, tuple[FileColumn, ...]]]:
+    """Of each sample, whether it has rows, and its columns; samples of equal names are judged together."""
+    columns: list[tuple[FileColumn, ...]] = [()] * len(samples)
+    alike: dict[tuple[tuple[str, ...], NumberStyle], list[int]] = {}
+    for place, (sample, numbers) in enumerate(samples):
+        alike.setdefault((tuple(sample.column_names), numbers), []).append(place)
+    for (names, numbers), places in alike.items():
+        tables = [samples[place][0] for place in places]
+        whole, rows = pa.concat_tables(tables), [table.num_rows for table in tables]
+        guesses = [guess_each(pl.Series(whole.column(name)), rows, numbers) for name in names]
+        for number, place in enumerate(places):
+            columns[place] = tuple(
+                FileColumn(name, guess[number].kind, "string", is_text=True, nearly=guess[number].nearly)
+                for name, guess in zip(names, guesses, strict=True)
+            )
+    return [(sample.num_rows > 0, own) for (sample, _), own in zip(samples, columns, strict=True)]
+
+
+def _text_look(file: SourceFile, has_rows: bool, columns: tuple[FileColumn, ...]) -> FileLook:
+    return FileLook(_stamped(file), has_rows, _beside(columns, _hive(file)), None)
+
+
+def _stored_look(file: SourceFile) -> FileLook:
     if file.format == "parquet":
         identity, schema, pieces = parquet_footer(file.uri)
     else:
         identity, (schema, pieces) = _stamped(file), ipc_contents(file.uri)
-    return FileLook(identity, bool(pieces), _beside(file_columns(schema.serialize().to_pybytes()), hive), pieces)
+    columns = file_columns(schema.serialize().to_pybytes())
+    return FileLook(identity, bool(pieces), _beside(columns, _hive(file)), pieces)
 
 
-def _text_column(name: str, texts: pl.Series, numbers: NumberStyle) -> FileColumn:
-    kind = infer_kind(texts, numbers) if texts.null_count() < texts.len() else None
-    nearly = nearly_kind(texts, numbers) if kind is Kind.STRING else None
-    return FileColumn(name, kind, "string", is_text=True, nearly=nearly)
+def _hive(file: SourceFile) -> tuple[FileColumn, ...]:
+    return tuple(
+        FileColumn(name, None if value is None else _kind_of_folder(value), "string", is_text=True)
+        for name, value in hive_columns(file.path).items()
+    )
 
 
 def _beside(columns: tuple[FileColumn, ...], hive: tuple[FileColumn, ...]) -> tuple[FileColumn, ...]:
@@ -247,4 +274,4 @@ def _with_hive(batch: RawBatch, hive: dict[str, str | None], columns: Sequence[s
 
 @lru_cache(maxsize=4096)
 def _kind_of_folder(text: str) -> Kind:
-    return Kind.NUMBER if readable_as(pl.Series([text]), Kind.NUMBER).item() else Kind.STRING
+    return Kind.NUMBER if infer_kind(pl.Series([text])) is Kind.NUMBER else Kind.STRING

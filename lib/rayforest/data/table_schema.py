@@ -186,7 +186,7 @@ class TableSchema:
                     entry["path"],
                     entry["files"],
                     tuple(
-                        FileColumn(**column | {k: column[k] and Kind(column[k]) for k in ("kind", "nearly")})
+                        FileColumn(**column | {k: column.get(k) and Kind(column[k]) for k in ("kind", "nearly")})
                         for column in entry["columns"]
                     ),
                 )

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from rayforest.data.kinds import Kind
@@ -13,25 +18,49 @@ _BOOLEAN_WORDS = ("true", "false")
 _NEARLY_ALL = 0.95
 
 
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What kind of values a column of text seems to hold."""
+
+    kind: Kind | None
+    """The narrowest that takes every value; None where there is no value."""
+    nearly: Kind | None = None
+    """Of a string: the kind that nearly all of its values have, the others being dirt."""
+
+
 def infer_kind(texts: pl.Series, numbers: NumberStyle = PLAIN) -> Kind:
-    """The narrowest kind that takes every value of a column of text; of nulls a string."""
-    texts = texts.drop_nulls()
-    if not texts.len():
-        return Kind.STRING
-    for kind in (Kind.NUMBER, Kind.TIMESTAMP):
-        if not readable_as(texts, kind, numbers=numbers).not_().any():
-            return kind
-    words = texts.str.strip_chars().str.to_lowercase()
-    return Kind.BOOLEAN if words.is_in(_BOOLEAN_WORDS).all() else Kind.STRING
+    """The narrowest kind that takes every value of a column of text; a column of nulls is a string."""
+    return guess_each(texts, [texts.len()], numbers)[0].kind or Kind.STRING
 
 
-def nearly_kind(texts: pl.Series, numbers: NumberStyle = PLAIN) -> Kind | None:
-    """The kind that nearly all values of a column of text have, although some are dirt; None where there is none."""
-    texts = texts.drop_nulls()
-    for kind in (Kind.NUMBER, Kind.TIMESTAMP):
-        if texts.len() and readable_as(texts, kind, numbers=numbers).sum() >= _NEARLY_ALL * texts.len():
-            return kind
-    return None
+def guess_each(texts: pl.Series, rows: Sequence[int], numbers: NumberStyle = PLAIN) -> list[Guess]:
+    """Guesses for a column of several tables at once, which is much faster than one table after the other.
+
+    Args:
+        texts: the column of all tables, one below the other.
+        rows: how many rows each has.
+        numbers: how numbers are written.
+    """
+    table = np.repeat(np.arange(len(rows)), rows)
+
+    def count(mask: pl.Series) -> npt.NDArray[np.int64]:
+        return np.bincount(table[mask.fill_null(value=False).to_numpy()], minlength=len(rows))
+
+    values = count(texts.is_not_null())
+    whole = count(readable_as(texts, Kind.NUMBER, numbers=numbers)) if values.any() else values
+    left = bool((whole < values).any())
+    times = count(readable_as(texts, Kind.TIMESTAMP)) if left else np.zeros_like(values)
+    words = count(texts.str.strip_chars().str.to_lowercase().is_in(_BOOLEAN_WORDS)) if left else np.zeros_like(values)
+    return [_guess(*counts) for counts in zip(*(c.tolist() for c in (values, whole, times, words)), strict=True)]
+
+
+def _guess(values: int, numbers: int, times: int, words: int) -> Guess:
+    found = {Kind.NUMBER: numbers, Kind.TIMESTAMP: times, Kind.BOOLEAN: words}
+    if not values:
+        return Guess(None)
+    whole = next((kind for kind, count in found.items() if count == values), None)
+    nearly = next((kind for kind, count in found.items() if count >= _NEARLY_ALL * values), None)
+    return Guess(whole) if whole is not None else Guess(Kind.STRING, nearly)
 
 
 def readable_as(texts: pl.Series, kind: Kind, form: str | None = None, numbers: NumberStyle = PLAIN) -> pl.Series:
