@@ -16,6 +16,8 @@ from rayforest.project import Project, load_project
 from rayforest.scoring.export import refuse_inexpressible
 from rayforest.scoring.outputs import possible_outputs
 from rayforest.scoring.scored_table import passed_on_columns, refuse_output_names, score_contract, scored_schema
+from rayforest.training.problem import ProblemKind
+from rayforest.training.rehearsal import refuse_bad_values
 from rayforest.training.space import search_space
 
 
@@ -57,7 +59,11 @@ def _prepare(it: Checked) -> None:
 
 def _tune(it: Checked) -> None:
     refuse_unusable(it.project.stage("tuned"))
-    search_space(it.project.tune.space, categories=bool(it.recipe.categorical))
+    settings = it.project.tune
+    space = search_space(settings.space, categories=bool(it.recipe.categorical))
+    if it.recipe.target is not None:
+        kind: ProblemKind = "regression" if settings.metric in ("rmse", "mae") else "binary"
+        refuse_bad_values(space, kind, len(it.recipe.features))
 
 
 def _export(it: Checked) -> None:

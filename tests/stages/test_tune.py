@@ -257,7 +257,7 @@ def test_a_missing_target_is_named_with_what_to_do(tmp_path: Path) -> None:
         (["tune.metric=rmse"], "", ""),
         (["data.target=grade", "tune.metric=rmse"], "tune.metric = 'rmse' does not fit a multiclass target", ""),
         (["data.target=spent", "tune.metric=auc"], "the target has over 1,000 different values", ""),
-        (["tune.space.num_leafs=7"], "tune.space.num_leafs is no parameter of LightGBM", "did you mean 'num_leaf'?"),
+        (["tune.space.num_leafs=7"], "tune.space.num_leafs is no parameter of LightGBM", "did you mean 'num_leaves'?"),
         (["tune.space.objective=binary"], "tune.space.objective: rayforest sets this parameter itself", "leave it out"),
         (
             ["tune.space.random_state=1"],
@@ -283,10 +283,124 @@ def test_a_search_that_cannot_be_made_is_a_configuration_error(
     assert next_step in caught.value.next_step
 
 
-def test_an_alias_of_lightgbm_fixes_the_parameter_that_it_stands_for(tmp_path: Path) -> None:
-    project = prepared_at(tmp_path, orders(200), "tune.space.eta=0.25", "tune.space.n_estimators=3")
-    params = rayforest.tune(project).details["best"]["params"]  # type: ignore[index]
-    assert (params["num_iterations"], "eta" in params) == (3, False)
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of prepared orders, which tests only read."""
+    folder = tmp_path_factory.mktemp("space")
+    prepared_at(folder, orders(200))
+    return folder
+
+
+def with_space(prepared: Path, folder: Path, *lines: str) -> rayforest.Project:
+    """A project over a copy of the prepared orders, with this search space alone."""
+    shutil.copytree(prepared, folder, dirs_exist_ok=True)
+    text = (folder / "project.toml").read_text()
+    before, _, rest = text.partition("[tune.space]\n")
+    (folder / "project.toml").write_text("\n".join([before + "[tune.space]", *lines, rest[rest.index("[run]") :]]))
+    return rayforest.load_project(folder / "project.toml")
+
+
+def test_an_alias_of_lightgbm_stands_for_its_parameter(prepared: Path, tmp_path: Path) -> None:
+    project = with_space(prepared, tmp_path, "eta = 0.3", "n_estimators = 7", "min_child_samples = [5, 20]")
+    best = rayforest.tune(project).details["best"]
+    params = best["params"]  # type: ignore[index]
+    assert (params["num_iterations"], params["learning_rate"]) == (7, 0.3)
+    assert 5 <= params["min_data_in_leaf"] <= 20
+    assert not {"eta", "n_estimators", "min_child_samples"} & params.keys()
+    booster, _ = tuned(project)
+    assert booster.current_iteration() == best["rounds"] <= 7  # type: ignore[index]
+    assert "[learning_rate: 0.3]" in booster.model_to_string()
+
+
+@pytest.mark.parametrize(
+    ("lines", "what", "next_step"),
+    [
+        (
+            ["eta = 0.3", "learning_rate = 0.1"],
+            "tune.space.eta and tune.space.learning_rate are two names",
+            "learning_rate",
+        ),
+        (
+            ["n_estimators = 7", "num_trees = 9"],
+            "tune.space.n_estimators and tune.space.num_trees are two names",
+            "num_iter",
+        ),
+        (
+            ["application = 'binary'"],
+            "tune.space.application: rayforest sets this parameter itself (applic",
+            "leave it out",
+        ),
+        (
+            ["random_state = 3"],
+            "tune.space.random_state: rayforest sets this parameter itself (random_s",
+            "project.seed",
+        ),
+        (["n_jobs = 3"], "tune.space.n_jobs: rayforest sets this parameter itself (n_jobs is another", "run.workers"),
+        (["metrics = 'auc'"], "tune.space.metrics: rayforest sets this parameter itself", "tune.metric"),
+        (["n_iter_no_change = 5"], "tune.space.n_iter_no_change: rayforest sets this parameter itself", "50 rounds"),
+        (["save_binary = true"], "tune.space.save_binary has no effect on a trial", "leave it out"),
+        (["max_depht = 3"], "tune.space.max_depht is no parameter of LightGBM", "did you mean 'max_depth'?"),
+        (["n_estimator = 3"], "tune.space.n_estimator is no parameter of LightGBM", "did you mean 'num_iterations'?"),
+        (["zzz = 3"], "tune.space.zzz is no parameter of LightGBM", "list of parameters"),
+        (["learning_rate = -0.1"], "LightGBM refuses a trial with learning_rate = -0.1", "[tune.space]: learning_rate"),
+        (["num_leaves = [1, 9]"], "LightGBM refuses a trial with num_leaves = 1", "[tune.space]: num_leaves"),
+        (["num_leaves = 'many'"], "LightGBM refuses a trial with num_leaves = 'many'", "[tune.space]: num_leaves"),
+        (["num_leaves = 4.5"], "LightGBM refuses a trial with num_leaves = 4.5", "[tune.space]: num_leaves"),
+        (["extra_trees = 'maybe'"], "LightGBM refuses a trial with extra_trees = 'maybe'", "[tune.space]: extra_trees"),
+        (["boosting = { choices = ['gbdt', 'gbtd'] }"], "LightGBM refuses a trial with boosting = 'gbtd'", "boosting"),
+        (
+            ["monotone_constraints = [1, -1]"],
+            "LightGBM refuses a trial with monotone_constraints = [1, -1]",
+            "monotone",
+        ),
+        (
+            ["is_unbalance = true", "scale_pos_weight = 2.0"],
+            "LightGBM refuses a trial with values that",
+            "do not go together",
+        ),
+        (
+            ["boosting = { choices = ['gbdt', 'goss'] }"],
+            "LightGBM refuses a trial with values that",
+            "do not go together",
+        ),
+        (["n_estimators = 0"], "tune.space.n_estimators is not a number of boosting rounds", ""),
+        (["n_estimators = [0, 10]"], "tune.space.n_estimators is not a number of boosting rounds", ""),
+        (["learning_rate = inf"], "tune.space.learning_rate is no finite number", ""),
+        (["max_bin = { choices = [[1]] }"], "tune.space.max_bin is not understood", ""),
+    ],
+)
+def test_a_parameter_that_cannot_be_is_refused_before_the_first_trial_and_by_check(
+    prepared: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], lines: list[str], what: str, next_step: str
+) -> None:
+    project = with_space(prepared, tmp_path, *lines)
+    capfd.readouterr()
+    for command in (rayforest.tune, rayforest.check):
+        with pytest.raises(ConfigError) as caught:
+            command(project)
+        assert caught.value.what.startswith(what)
+        assert next_step in caught.value.next_step
+        assert "/LightGBM/" not in str(caught.value)
+    assert not (tmp_path / "out/tuned").exists()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["boosting = 'goss'"],
+        ["data_sample_strategy = 'goss'"],
+        ["boosting = 'rf'"],
+        ["boosting = 'dart'", "num_iterations = 6"],
+        ["zero_as_missing = true", "use_missing = true", "max_bin = 63"],
+        ["monotone_constraints = [1, 0, 0, 0, -1]", "interaction_constraints = [[0, 1], [2, 3, 4]]"],
+        ["linear_tree = true"],
+    ],
+    ids=lambda lines: lines[0].split(" ")[-1].strip("'"),
+)
+def test_ways_of_boosting_that_lightgbm_has_can_be_taken(prepared: Path, tmp_path: Path, lines: list[str]) -> None:
+    rounds = [] if any("num_iterations" in line for line in lines) else ["num_iterations = 6"]
+    result = rayforest.tune(with_space(prepared, tmp_path, *lines, *rounds))
+    assert result.details["best"]["rounds"] >= 1  # type: ignore[index]
 
 
 def test_a_category_without_values_and_infinite_numbers_are_learned_from(tmp_path: Path) -> None:

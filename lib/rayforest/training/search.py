@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ import optuna
 from rayforest.engine.commit import Version
 from rayforest.engine.executors import Executor
 from rayforest.errors import InputError
-from rayforest.training.space import first_trial
+from rayforest.training.space import Space
 from rayforest.training.trial import Trainer, Trial
 
 
@@ -27,8 +27,7 @@ from rayforest.training.trial import Trainer, Trial
 class Search:
     """What is searched, and how far."""
 
-    distributions: Mapping[str, optuna.distributions.BaseDistribution]
-    fixed: Mapping[str, Any]
+    space: Space
     trials: int
     budget_s: float | None
     width: int
@@ -77,7 +76,7 @@ def search(
         direction="maximize" if settings.higher_is_better else "minimize",
         sampler=optuna.samplers.TPESampler(seed=settings.seed, multivariate=True, constant_liar=True),
     )
-    study.enqueue_trial(first_trial(settings.distributions))
+    study.enqueue_trial(settings.space.first_trial)
     asked: dict[int, optuna.trial.Trial] = {}
     finished: dict[int, TrialRecord] = {}
     deadline = None if settings.budget_s is None else time.monotonic() + settings.budget_s
@@ -87,9 +86,9 @@ def search(
         for number in range(settings.trials):
             if deadline is not None and number and time.monotonic() >= deadline:
                 return
-            proposed = study.ask(dict(settings.distributions))
+            proposed = study.ask(dict(settings.space.distributions))
             asked[number] = proposed
-            yield Trial(number, dict(settings.fixed) | proposed.params, threads)
+            yield Trial(number, dict(settings.space.fixed) | proposed.params, threads)
 
     def run(trainer: Trainer, trial: Trial) -> tuple[TrialRecord, bool]:
         for place in (version, *earlier):

@@ -17,7 +17,7 @@ import numpy as np
 from rayforest.errors import ConfigError
 from rayforest.training.dataset import PreparedData, binned
 from rayforest.training.defined import refuse_missing_classes
-from rayforest.training.problem import Problem
+from rayforest.training.problem import Problem, ProblemKind
 
 MAX_ROUNDS = 2_000
 STOPPING_ROUNDS = 50
@@ -31,7 +31,7 @@ SHARED_PARAMS: dict[str, Any] = {
 }
 """Parameters of every trial: the same trees on every machine, whatever its threads."""
 
-_OBJECTIVES = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}
+_OBJECTIVES: dict[ProblemKind, str] = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}
 _METRICS = {
     ("binary", "auc"): "auc",
     ("binary", "average_precision"): "average_precision",
@@ -101,17 +101,8 @@ class TrainingSet:
         began = time.monotonic()
         problem = self.problem
         metric = _METRICS[problem.kind, problem.metric]
-        params = (
-            self.base
-            | {
-                "objective": _OBJECTIVES[problem.kind],
-                "metric": metric,
-                "num_threads": trial.threads,
-            }
-            | trial.params
-        )
-        if problem.kind == "multiclass":
-            params["num_class"] = len(problem.labels)
+        objective = objective_params(problem.kind, len(problem.labels))
+        params = self.base | objective | {"metric": metric, "num_threads": trial.threads} | trial.params
         rounds = int(params.pop("num_iterations", MAX_ROUNDS))
         with _errors_name_the_space():
             booster = lgb.train(
@@ -125,13 +116,17 @@ class TrainingSet:
         score = float(booster.best_score["valid"][metric])
         if not math.isfinite(score):
             why = f"its {problem.score_name} is no finite number"
-            return TrialResult(trial.number, None, booster.best_iteration, time.monotonic() - began, "", why)
+            return TrialResult(trial.number, None, booster.current_iteration(), time.monotonic() - began, "", why)
         if problem.metric == "accuracy":
             score = 1 - score
         text = booster.model_to_string(num_iteration=booster.best_iteration)
-        return TrialResult(
-            trial.number, score, booster.best_iteration, time.monotonic() - began, _without_threads(text)
-        )
+        rounds = booster.best_iteration or booster.current_iteration()  # dart never stops early
+        return TrialResult(trial.number, score, rounds, time.monotonic() - began, _without_threads(text))
+
+
+def objective_params(kind: ProblemKind, classes: int) -> dict[str, Any]:
+    """What LightGBM is told of a kind of problem."""
+    return {"objective": _OBJECTIVES[kind]} | ({"num_class": classes} if kind == "multiclass" else {})
 
 
 def _without_threads(model: str) -> str:

@@ -24,6 +24,7 @@ from rayforest.training.defined import refuse_undefined, weaknesses
 from rayforest.training.evaluate import baseline, evaluate, gather, model_is_constant
 from rayforest.training.outcome import Outcome
 from rayforest.training.problem import Problem, find_problem, remarks
+from rayforest.training.rehearsal import refuse_bad_values
 from rayforest.training.search import Search, TrialRecord, best_of, search
 from rayforest.training.space import search_space
 from rayforest.training.trial import Trainer, TrainingSet
@@ -52,11 +53,11 @@ def tune(
     data = PreparedData(project.stage("prepared"))
     problem = find_problem(data.recipe, data.profile, project.tune.metric)
     refuse_undefined(problem, data.profile, project.split)
-    distributions, fixed, shared = search_space(project.tune.space, categories=bool(data.categories))
+    space = search_space(project.tune.space, categories=bool(data.categories))
+    refuse_bad_values(space, problem.kind, len(data.feature_names))
     width = project.tune.workers or DEFAULT_WIDTH
     settings = Search(
-        distributions=distributions,
-        fixed=fixed,
+        space=space,
         trials=project.tune.trials,
         budget_s=project.tune.budget_s,
         width=width,
@@ -80,7 +81,7 @@ def tune(
     if manifest is None:
         notes = _introduce(data, problem, reporter)
         pinned = PreparedData(data.destination, data.manifest.key)  # a new version may appear while trials run
-        trainer = partial(Trainer, partial(TrainingSet, pinned, problem, project.project.seed, shared))
+        trainer = partial(Trainer, partial(TrainingSet, pinned, problem, project.project.seed, dict(space.shared)))
         tell = partial(_tell, reporter, problem, settings.trials)
         earlier = list(_same_search(target, version))
         trials = search(settings, version, executor, trainer, tell, earlier=earlier)
