@@ -13,7 +13,10 @@ Overrides = Annotated[
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a key of the project file; may be repeated."),
 ]
 Replace = Annotated[
-    bool, typer.Option("--replace", help="Write a new version where the destination holds another plan's result.")
+    bool,
+    typer.Option(
+        "--replace", help="Write a new version where the destination holds a result of other inputs or settings."
+    ),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output; events go to standard error.")

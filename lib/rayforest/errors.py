@@ -51,7 +51,7 @@ class InputError(RayforestError):
 
 
 class RefusedError(RayforestError):
-    """The destination holds a result of another plan; nothing was changed."""
+    """The destination holds a result of other inputs or settings; nothing was changed."""
 
     exit_code = 2
 

@@ -44,7 +44,7 @@ def test_another_plan_is_refused_with_what_differs(store: Store) -> None:
     with pytest.raises(RefusedError) as refused:
         claimed(store, [*changed[:2], changed[3]], shard_rows=500)
     assert refused.value.exit_code == 2
-    assert "unfinished run of another plan" in refused.value.what
+    assert "unfinished run of other inputs or settings" in refused.value.what
     assert "shard_rows: 1000 -> 500" in refused.value.found
     assert "1 input added: in/0003" in refused.value.found
     assert "1 input removed: in/0002" in refused.value.found
@@ -58,6 +58,38 @@ def test_a_nested_ingredient_is_named_by_its_path(store: Store) -> None:
     with pytest.raises(RefusedError) as refused:
         destination.claim("b" * 32, {"features": {"x": "a + 2", "z": "c"}, "bundle": "1"})
     assert refused.value.found == 'features.x: "a + 1" -> "a + 2"; features.y removed; features.z added: "c"'
+
+
+def test_a_removed_input_is_named_where_the_run_had_ended_before_its_plan(store: Store) -> None:
+    files = [(f"in/{n}.csv", f"{n}-0") for n in range(3)]
+    Destination(store).claim("a" * 32, {}, files)
+    for now, found in (
+        (files[:2], "1 input removed: in/2.csv"),
+        ([*files, ("in/9.csv", "9")], "1 input added: in/9.csv"),
+        ([files[0], files[2], files[1]], "another order of the inputs: in/2.csv comes where in/1.csv was"),
+    ):
+        with pytest.raises(RefusedError) as refused:
+            Destination(store).claim("b" * 32, {}, now)
+        assert refused.value.found == found
+        for private in ("claim", "ingredient", "plan"):
+            assert private not in str(refused.value)
+
+
+def test_a_claim_of_many_inputs_stays_small_and_names_what_it_can(store: Store) -> None:
+    files = [(f"in/{n:05}.csv", "1-0") for n in range(20_000)]
+    Destination(store).claim("a" * 32, {}, files)
+    assert len(store.get("claims/000001.json")) < 30_000
+    for now, found in ((files[1:], "1 input removed: in/00000.csv"), (files[:-1], "another input than the first 500")):
+        with pytest.raises(RefusedError) as refused:
+            Destination(store).claim("b" * 32, {}, now)
+        assert refused.value.found == found
+
+
+def test_a_claim_of_an_earlier_version_is_read(store: Store) -> None:
+    store.create("claims/000001.json", json.dumps({"format": 1, "key": "a" * 32, "ingredients": {"x": 1}}).encode())
+    with pytest.raises(RefusedError) as refused:
+        Destination(store).claim("b" * 32, {"x": 1}, [("in/1.csv", "1")])
+    assert refused.value.found == "other inputs: which ones was not kept"
 
 
 def test_readers_see_the_old_result_until_the_new_one_is_published(tmp_path: Path) -> None:

@@ -12,11 +12,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, TypeAlias
 
+from rayforest.engine.differences import JSON, differences
 from rayforest.engine.manifest import Manifest, open_manifest
 from rayforest.engine.plan import PLAN_FORMAT, Plan, encode_plan, open_plan
 from rayforest.engine.record import RECORD_FORMAT
@@ -24,11 +23,9 @@ from rayforest.engine.shards import Shard
 from rayforest.engine.store import Store, prove_create_if_absent, settle
 from rayforest.errors import RefusedError
 
-JSON: TypeAlias = Any
-"""What `json.dumps` takes: mappings with text keys, lists, text, numbers, booleans, None."""
 _CLAIM_FORMAT = 1
-_SHOWN_DIFFERENCES = 12
-_SHOWN_CHARACTERS = 60
+_KEPT_INPUTS = 500
+"""Inputs that a claim names, to tell what has changed where its run ended before there was a plan."""
 
 
 def canonical_json(value: JSON) -> bytes:
@@ -59,6 +56,9 @@ class Claim:
     number: int
     key: str
     ingredients: Mapping[str, JSON] = field(default_factory=dict)
+    inputs: Sequence[tuple[str, str]] | None = None
+    """(path, identity) of the first inputs; None in claims of earlier versions of rayforest."""
+    input_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ class Destination:
         Args:
             key: from `plan_key`.
             ingredients: kept in the claim, so that a later run of another plan can be told what differs.
-            inputs: (path, identity) of the inputs; only read to say what differs.
+            inputs: (path, identity) of the inputs; the first are kept in the claim, too.
             replace: claim the next number where the destination belongs to another plan.
 
         Raises:
@@ -192,13 +192,22 @@ class Destination:
             ConfigError: the store cannot create a file only if it is absent.
         """
         prove_create_if_absent(self.store)
-        mine = canonical_json({"format": _CLAIM_FORMAT, "key": key, "ingredients": ingredients})
+        files = list(inputs)
+        mine = canonical_json(
+            {
+                "format": _CLAIM_FORMAT,
+                "key": key,
+                "ingredients": ingredients,
+                "inputs": files[:_KEPT_INPUTS],
+                "input_count": len(files),
+            }
+        )
         while True:
             latest = self.latest_claim()
             if latest is not None and latest.key == key:
                 return self.version(latest)
             if latest is not None and not replace:
-                raise self._refusal(latest, ingredients, inputs)
+                raise self._refusal(latest, ingredients, files)
             number = latest.number + 1 if latest else 1
             settle(self.store, numbered_path("claims", number), mine)
 
@@ -207,25 +216,24 @@ class Destination:
             document = json.loads(self.store.get(numbered_path("claims", number)))
         except FileNotFoundError:
             return None
-        return Claim(number, document["key"], document["ingredients"])
+        inputs = document.get("inputs")
+        named = None if inputs is None else [(path, identity) for path, identity in inputs]
+        return Claim(number, document["key"], document["ingredients"], named, document.get("input_count", 0))
 
     def _refusal(
-        self, latest: Claim, ingredients: Mapping[str, JSON], inputs: Iterable[tuple[str, str]]
+        self, latest: Claim, ingredients: Mapping[str, JSON], files: Sequence[tuple[str, str]]
     ) -> RefusedError:
         asked = json.loads(canonical_json(ingredients))  # tuples as the lists that a claim holds
-        differences = list(_differences("", latest.ingredients, asked))
-        plan = self.version(latest).plan()
-        if plan is not None:
-            before = {planned.path: planned.identity for planned in plan.inputs()}
-            differences += _input_differences(before, inputs)
-        shown = differences[:_SHOWN_DIFFERENCES]
-        if len(differences) > len(shown):
-            shown.append(f"and {len(differences) - len(shown)} more")
+        plan, before, complete = self.version(latest).plan(), latest.inputs, True
+        if before is None or latest.input_count > len(before):
+            complete = plan is not None
+            if plan is not None:  # of files without rows it knows nothing
+                before = [(planned.path, planned.identity) for planned in plan.inputs()]
         published = self.version(latest).manifest() is not None
         return RefusedError(
-            f"{self.store.uri} holds {'the result' if published else 'an unfinished run'} of another plan",
-            expected=f"what claim {latest.number} was made for",
-            found="; ".join(shown) or "another plan key from the same ingredients",
+            f"{self.store.uri} holds {'the result' if published else 'an unfinished run'} of other inputs or settings",
+            expected="the inputs and settings of that run",
+            found=differences(latest.ingredients, asked, before, files, all_before=complete),
             next_step="add --replace to write a new version beside it, or choose another destination",
         )
 
@@ -238,41 +246,3 @@ def highest_number(store: Store, folder: str) -> int:
     """The highest N of `folder/N.json`, 0 if there is none."""
     names = (re.fullmatch(rf"{folder}/(\d+)\.json", entry.path) for entry in store.list(folder))
     return max((int(name[1]) for name in names if name), default=0)
-
-
-def _differences(where: str, before: JSON, now: JSON) -> Iterator[str]:
-    if before == now:
-        return
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for name in [*before, *(name for name in now if name not in before)]:
-            path = f"{where}.{name}" if where else str(name)
-            if name not in now:
-                yield f"{path} removed"
-            elif name not in before:
-                yield f"{path} added: {_brief(now[name])}"
-            else:
-                yield from _differences(path, before[name], now[name])
-        return
-    yield f"{where}: {_brief(before)} -> {_brief(now)}"
-
-
-def _input_differences(before: Mapping[str, str], inputs: Iterable[tuple[str, str]]) -> list[str]:
-    now = dict(inputs)
-    if not now:
-        return []
-    changes = {
-        "added": [path for path in now if path not in before],
-        "removed": [path for path in before if path not in now],
-        "changed": [path for path in now if path in before and before[path] != now[path]],
-    }
-    return [
-        f"{len(paths)} input{'s' if len(paths) > 1 else ''} {change}: {', '.join(islice(paths, 3))}"
-        + (", ..." if len(paths) > 3 else "")
-        for change, paths in changes.items()
-        if paths
-    ]
-
-
-def _brief(value: JSON) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."

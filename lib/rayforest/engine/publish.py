@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rayforest.engine.attempt import HashingSink, new_token
-from rayforest.engine.commit import JSON, Destination, Version
+from rayforest.engine.commit import Destination, Version
+from rayforest.engine.differences import JSON
 from rayforest.engine.manifest import MANIFEST_FORMAT, PART_SCHEMA, Manifest, manifest_path
 from rayforest.engine.plan import Plan, in_order
 from rayforest.engine.record import Record, read_record, schema_path, step_folder

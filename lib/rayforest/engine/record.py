@@ -48,7 +48,7 @@ def decode_record(data: bytes) -> Record:
     fields = json.loads(data)
     if (found := fields.pop("format", None)) != RECORD_FORMAT:
         raise RayforestError(
-            "A record has a format that this version does not read",
+            "a file of the result has a format that this version does not read",
             expected=f"format {RECORD_FORMAT}",
             found=f"format {found}",
             next_step="use the version of rayforest that wrote it, or another destination",

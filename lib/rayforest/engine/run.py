@@ -129,8 +129,8 @@ class _ShardRunner:
             return standing
         if self.store.size(self.claim) is None:
             raise ConfigError(
-                f"A worker does not see the destination {self.store.uri}",
-                expected="the claim that the driver made there",
+                f"a worker does not see the destination {self.store.uri}",
+                expected="what this run has just written there",
                 next_step="use a destination that all machines share: an object store or a network file system",
             )
         attempt = Attempt(
@@ -219,7 +219,7 @@ class _StepRun:
         standing = settle(self.version.store, schema_path(folder), mine)
         if standing != mine and not pa.ipc.read_schema(pa.py_buffer(standing)).equals(self.task.schema):
             raise RefusedError(
-                f"{self.version.store.locate(folder)} holds rows of another schema under the same plan key",
+                f"{self.version.store.locate(folder)} holds rows of another schema from the same inputs and settings",
                 next_step="choose another destination, and please report this: the key should tell the two apart",
             )
 
@@ -301,7 +301,7 @@ class _StepRun:
             shown.append(f"and {len(failures) - len(shown):,} more")
         return UnfinishedError(
             f"{len(failures):,} of {len(self.shards):,} shards {what}; nothing was published",
-            expected=f"every shard to finish within {self.policy.retries + 1} attempts"
+            expected=f"every shard to finish when it is tried {self.policy.retries + 1} times"
             if self.failed
             else "inputs to read",
             found="; ".join(shown),
