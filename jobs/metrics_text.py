@@ -28,8 +28,9 @@ def metric_lines(table: Mapping[str, Any]) -> Iterator[str]:
         yield f"{unseen:,} of {table['rows']:,} measured rows have a label that training never saw: they count as wrong"
     if set(by_part) - {"new"}:
         yield from _by_part(by_part)
-    for feature, rows in table.get("unseen_categories", {}).items():
-        yield f"{rows:,} rows have a category of {feature} that training never saw"
+    if categories := table.get("unseen_categories"):
+        counts = ", ".join(f"{feature} in {rows:,} rows" for feature, rows in categories.items())
+        yield f"categories that training never saw: {counts}"
     if table.get("rows") == 1:
         yield "note: these metrics are of one row"
     for note in notes:

@@ -177,7 +177,7 @@ def test_categories_that_training_never_saw_are_counted_by_feature(ran: Ran, tmp
     frame.write_parquet(tmp_path / "a.parquet")
     result, _ = scored_with(ran, tmp_path, tmp_path / "a.parquet")
     assert result.details["unseen_categories"] == {"colour": 11}
-    assert "11 rows have a category of colour that training never saw" in list(metric_lines(result.as_dict()))
+    assert "categories that training never saw: colour in 11 rows" in list(metric_lines(result.as_dict()))
     again, _ = scored_with(ran, tmp_path, tmp_path / "a.parquet")
     assert again.resumed
     assert again.details["unseen_categories"] == {"colour": 11}
