@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rayforest.api import ProjectLike
+from rayforest.data.compile_recipe import compile_recipe
 from rayforest.data.inputs import data_source, look_at_inputs, score_source
 from rayforest.data.prepare import key_types, table_notes
-from rayforest.data.recipe import Recipe, compile_recipe
+from rayforest.data.recipe import Recipe
 from rayforest.data.table_schema import TableSchema
 from rayforest.engine.usable import refuse_unusable
+from rayforest.errors import InputError
 from rayforest.onnx.feature_graph import approximate
 from rayforest.project import Project, load_project
 from rayforest.scoring.export import refuse_inexpressible
@@ -55,6 +57,13 @@ class Checked:
 
 def _prepare(it: Checked) -> None:
     key_types(it.recipe, it.table)
+    if not it.table.has_rows:
+        raise InputError(
+            "no row of data.source can be read, so there is nothing to prepare",
+            expected="at least one row that keeps the contract",
+            found=f"files without rows, such as {it.table.variants[0].path}",
+            next_step="check data.source and its format",
+        )
 
 
 def _tune(it: Checked) -> None:

@@ -247,6 +247,19 @@ def test_a_column_whose_type_is_not_read_is_named_with_its_type(tmp_path: Path, 
         rayforest.check(project(tmp_path), overrides=[setting])
 
 
+def test_a_column_that_one_file_only_stores_in_such_a_type_is_named_with_that_file(tmp_path: Path) -> None:
+    write(tmp_path, "a.parquet", id=range(5), note=["n"] * 5)
+    write(tmp_path, "b.parquet", id=range(5, 10), note=[["n"]] * 5)
+    with pytest.raises(ConfigError, match=r"does not read list<.*>, as it stands in b.parquet"):
+        rayforest.check(project(tmp_path), overrides=['features.n="note"'])
+
+
+def test_check_refuses_a_source_without_rows(tmp_path: Path) -> None:
+    write(tmp_path, "a.parquet", id=pa.array([], pa.int64()))
+    with pytest.raises(InputError, match=r"no row of data.source can be read"):
+        rayforest.check(project(tmp_path))
+
+
 def test_times_of_day_and_durations_are_named_where_they_cannot_be_used(tmp_path: Path) -> None:
     clock, span = pa.array([dt.time(1)] * 5), pa.array([dt.timedelta(1)] * 5)
     write(tmp_path, "a.parquet", id=range(5), clock=clock, span=span)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from rayforest.data.compile_recipe import compile_recipe
 from rayforest.data.contract import RowChecks, Verdicts
 from rayforest.data.empty_parts import refuse_empty_parts, time_cuts
 from rayforest.data.inputs import claim_inputs, data_source, look_at_inputs
@@ -26,7 +27,7 @@ from rayforest.data.parts import part_facts
 from rayforest.data.passed_on import passed_on
 from rayforest.data.profile import ColumnProfile, Profile
 from rayforest.data.raw import RawBatch, Source
-from rayforest.data.recipe import PARTS, SPLIT_COLUMN, TARGET_COLUMN, Recipe, compile_recipe
+from rayforest.data.recipe import PARTS, SPLIT_COLUMN, TARGET_COLUMN, Recipe
 from rayforest.data.source import read
 from rayforest.data.split import HashSplit, TimeSplit, time_numbers
 from rayforest.data.split_rule import SplitRule, part_names

@@ -68,6 +68,8 @@ class TableSchema:
 
     variants: tuple[Variant, ...]
     """In the order of their first files; those of files with rows, or of all where none has rows."""
+    has_rows: bool = True
+    """Whether any file has a row that can be read."""
 
     @classmethod
     def of(cls, files: Iterable[tuple[str, bool, tuple[FileColumn, ...]]]) -> TableSchema:
@@ -84,7 +86,8 @@ class TableSchema:
                 Variant(path, count, columns)
                 for (has_rows, columns), (path, count) in counts.items()
                 if has_rows or not with_rows
-            )
+            ),
+            with_rows,
         )
 
     @cached_property
@@ -104,8 +107,10 @@ class TableSchema:
         reasons: dict[str, str] = {}
         for variant in self.variants:
             for column in variant.columns:
-                if column.unread is not None:
-                    reasons.setdefault(column.name, column.unread)
+                if column.unread is not None and column.name not in reasons:
+                    others = [v.by_name.get(column.name) for v in self.variants]
+                    here = any(other is not None and other.unread is None for other in others)
+                    reasons[column.name] = column.unread + (f", as it stands in {variant.path}" if here else "")
         return reasons
 
     @cached_property
@@ -173,7 +178,8 @@ class TableSchema:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"format_version": SCHEMA_FORMAT, "variants": [asdict(variant) for variant in self.variants]}
+        variants = [asdict(variant) for variant in self.variants]
+        return {"format_version": SCHEMA_FORMAT, "variants": variants, "has_rows": self.has_rows}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> TableSchema | None:
@@ -191,7 +197,8 @@ class TableSchema:
                     ),
                 )
                 for entry in table["variants"]
-            )
+            ),
+            table["has_rows"],
         )
 
     def _kind(self, name: str) -> Kind:
