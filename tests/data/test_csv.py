@@ -195,8 +195,11 @@ def test_compressed_files_are_one_piece_and_can_be_cut_by_row(tmp_path: Path, na
 
 def test_a_damaged_compressed_file_is_an_input_error(tmp_path: Path) -> None:
     data = gzip.compress(b"a,b\n" + b"1,2\n" * 5000)
-    for broken in (data[:-20], b"no gzip at all"):
-        with pytest.raises(InputError, match=r"t\.csv\.gz cannot be read"):
+    for broken, said in (
+        (data[:-20], "cannot be read"),
+        (b"no gzip at all", "is not compressed with gzip: it is plain"),
+    ):
+        with pytest.raises(InputError, match=rf"t\.csv\.gz {said}"):
             read_all(csv_source(tmp_path, broken, name="t.csv.gz"))
 
 

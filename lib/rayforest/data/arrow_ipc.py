@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from rayforest.data.contents import other_format
 from rayforest.data.raw import BATCH_ROWS, RawBatch
 from rayforest.data.stored import check_names, decoded_names, stored_batch
 from rayforest.data.unreadable import errors_name_the_file
 from rayforest.engine.shards import Piece
 
 _FILE_MAGIC = b"ARROW1"
+_STREAM_MARK = b"\xff\xff\xff\xff"
 
 
 def ipc_contents(uri: str) -> tuple[pa.Schema, tuple[Piece, ...]]:
@@ -70,7 +72,10 @@ def _batches_of(reader: pa.RecordBatchFileReader | pa.RecordBatchStreamReader) -
 @contextmanager
 def _opened(uri: str, columns: Sequence[str] | None) -> Iterator[pa.RecordBatchFileReader | pa.RecordBatchStreamReader]:
     with errors_name_the_file(uri), pa.memory_map(uri) as file:
-        is_file = file.read(len(_FILE_MAGIC)) == _FILE_MAGIC
+        begin = file.read(len(_FILE_MAGIC))
+        is_file = begin == _FILE_MAGIC
+        if not is_file and not begin.startswith(_STREAM_MARK) and (other := other_format(uri, "an Arrow file")):
+            raise other
         file.seek(0)
         open_ipc = pa.ipc.open_file if is_file else pa.ipc.open_stream
         options = pa.ipc.IpcReadOptions(use_threads=False)

@@ -10,7 +10,8 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from rayforest.data.csv.blocks import compression
+from rayforest.data.contents import no_table
+from rayforest.data.csv.compressed import compression
 from rayforest.data.patterns import Expansion
 from rayforest.data.raw import FileFormat, Source, SourceFile
 from rayforest.errors import InputError
@@ -99,7 +100,7 @@ def format_of(path: str, source: Source) -> FileFormat:
     """
     known = source.format or _format_by_ending(path) or ("csv" if source.csv is not None else None)
     if known is None:
-        raise InputError(
+        raise no_table(path) or InputError(
             f"the format of {path} is not known from its ending",
             expected="an ending of " + ", ".join(_ENDINGS),
             next_step='set format = "csv" (or "parquet", "arrow") in [data]',

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rayforest.data.contents import other_format
 from rayforest.data.raw import BATCH_ROWS, RawBatch
 from rayforest.data.stored import check_names, decoded_names, stored_batch
 from rayforest.data.unreadable import changed_file, errors_name_the_file
@@ -42,7 +43,7 @@ def _identity(uri: str, file: pa.NativeFile) -> str:
     if ending[4:] == _MAGIC_ENCRYPTED:
         raise InputError(f"{uri} is encrypted", expected="a Parquet file with a readable footer")
     if ending[4:] != _MAGIC or length > size - 12:
-        raise InputError(
+        raise other_format(uri, "a Parquet file") or InputError(
             f"{uri} is not a Parquet file, or was cut off",
             expected="a footer at its end",
             next_step="replace the file, or leave it out of the source",
@@ -72,8 +73,10 @@ def has_page_checksums(uri: str) -> bool:
 
 def parquet_footer(uri: str) -> tuple[str, pa.Schema, tuple[Piece, ...]]:
     """What the footer says: the file's identity, its Arrow schema, and one piece a row group."""
-    with errors_name_the_file(uri), pa.OSFile(uri) as source, _parquet_file(source) as file:
-        return _identity(uri, source), decoded_names(file.schema_arrow), _pieces(file.metadata)
+    with errors_name_the_file(uri), pa.OSFile(uri) as source:
+        identity = _identity(uri, source)  # before pyarrow: it says what a file is that is none
+        with _parquet_file(source) as file:
+            return identity, decoded_names(file.schema_arrow), _pieces(file.metadata)
 
 
 def _pieces(metadata: pq.FileMetaData) -> tuple[Piece, ...]:

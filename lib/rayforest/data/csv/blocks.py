@@ -8,28 +8,34 @@ from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
+from rayforest.data.contents import COMPRESSIONS, refuse_no_text
+from rayforest.data.csv.compressed import compression, unpacked_blocks
 from rayforest.data.unreadable import errors_name_the_file
 from rayforest.errors import InputError
 
 BLOCK_BYTES = 16 << 20
-
-_COMPRESSION = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
-
-
-def compression(path: str) -> str | None:
-    """The compression that a file's ending tells, in pyarrow's words."""
-    return next((kind for ending, kind in _COMPRESSION.items() if path.lower().endswith(ending)), None)
 
 
 def read_blocks(uri: str, start: int = 0, stop: int | None = None, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
     """Blocks of a file: decompressed bytes, or the plain bytes of a range.
 
     Raises:
-        InputError: the file cannot be opened, or its compressed data is damaged.
+        InputError: the file cannot be opened, is no text, or its compressed data is damaged.
     """
-    with errors_name_the_file(uri), pa.input_stream(uri, compression=compression(uri)) as stream:
-        if start:
-            stream.seek(start)
+    ending = compression(uri)
+    blocks = unpacked_blocks(uri, ending, block_bytes) if ending else _plain_blocks(uri, start, stop, block_bytes)
+    with errors_name_the_file(uri):
+        if not start:
+            begin = next(blocks, b"")
+            refuse_no_text(uri, begin, COMPRESSIONS[ending].rpartition(" ")[2] if ending else "")
+            if begin:
+                yield begin
+        yield from blocks
+
+
+def _plain_blocks(uri: str, start: int, stop: int | None, block_bytes: int) -> Iterator[bytes]:
+    with pa.OSFile(uri) as stream:
+        stream.seek(start)
         position = start
         while block := stream.read(block_bytes if stop is None else min(block_bytes, stop - position)):
             position += len(block)

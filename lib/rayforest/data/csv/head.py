@@ -8,7 +8,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rayforest.data.csv.blocks import BLOCK_BYTES, compression, keeps_ascii, read_blocks, to_utf8
+from rayforest.data.contents import wide_encoding
+from rayforest.data.csv.blocks import BLOCK_BYTES, keeps_ascii, read_blocks, to_utf8
+from rayforest.data.csv.compressed import compression
 from rayforest.data.csv.rows import split_rows
 from rayforest.data.raw import CsvFormat, RowText
 from rayforest.errors import InputError
@@ -99,6 +101,7 @@ def _parse_head(uri: str, form: CsvFormat, begin: bytes, *, complete: bool) -> C
             found=f"{len(names)} names",
             next_step="correct names in [data.format], or the delimiter",
         )
+    _refuse_nul(uri, names, begin)
     _refuse_repeated(uri, names)
     return CsvHead(names, header_stop if form.header else start)
 
@@ -113,6 +116,21 @@ def _fields(uri: str, text: RowText, row: int, form: CsvFormat) -> list[str]:
     except csv.Error as error:
         raise InputError(f"{uri}: the header cannot be read", found=str(error)) from error
     return [field.strip(" \t") for field in fields] if form.trim else fields
+
+
+def _refuse_nul(uri: str, names: Sequence[str], begin: bytes) -> None:
+    position = next((position for position, name in enumerate(names, 1) if "\0" in name), None)
+    if position is None:
+        return
+    encoding = wide_encoding(begin)
+    raise InputError(
+        f"{uri}: the name of a column holds a NUL",
+        expected="names of text",
+        found=f"a NUL in the name of column {position} of {len(names)}",
+        next_step=f'is this text with two bytes a character? set encoding = "{encoding}" in [data.format]'
+        if encoding
+        else "give the columns other names: names = [...] in [data.format]",
+    )
 
 
 def _refuse_repeated(uri: str, names: Sequence[str]) -> None:
