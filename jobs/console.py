@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from rayforest.engine.library_warnings import hide_library_warnings
 from rayforest.errors import InterruptedRunError, RayforestError
 from rayforest.jobs.metrics_text import metric_lines
 
@@ -109,6 +110,8 @@ def carry_out(
     Returns:
         The exit code.
     """
+    if not debug:
+        hide_library_warnings()
     try:
         with ConsoleReporter(as_json=as_json) as reporter:
             result = work(reporter)

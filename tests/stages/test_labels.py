@@ -195,5 +195,6 @@ def test_each_baseline_is_the_constant_that_is_best_for_it(tmp_path: Path) -> No
 def test_a_constant_model_is_said(tmp_path: Path) -> None:
     result = ran(tmp_path, orders(200).select("id", x=pl.lit(1.0), label="bought"), text=ONE_FEATURE)
     assert result.steps[1].details["notes"] == [
-        "the model is constant: it predicts the same for every row, whatever the features are"
+        "no feature varies in the training rows, so the model can only predict the same for every row",
+        "the model is constant: it predicts the same for every row, whatever the features are",
     ]

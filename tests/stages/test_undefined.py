@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -173,3 +175,37 @@ def test_without_one_finite_score_there_is_no_best_trial() -> None:
     with pytest.raises(InputError, match="no trial came to a score") as caught:
         best_of(records, higher_is_better=True)
     assert caught.value.found == "3 x its rmse is no finite number"
+
+
+def test_a_target_that_lightgbm_cannot_hold_is_refused_and_not_clipped(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="values in the train part that LightGBM cannot hold") as caught:
+        rayforest.tune(events(tmp_path, [f"{i % 7}{'0' * 39}" for i in range(300)]))
+    assert "logarithm" in caught.value.next_step
+
+
+def test_features_that_do_not_vary_and_a_constant_model_are_said(tmp_path: Path) -> None:
+    project = events(
+        tmp_path, [i % 2 for i in range(300)], 'features.x="x"', 'features.one="1"', 'features.no="x * NULL"'
+    )
+    said = Listener()
+    result = rayforest.tune(project, reporter=said)
+    note = "ignored, because they have one value in all training rows: one, no"
+    assert f"tune: {note}" in said.messages
+    assert note in result.details["notes"]  # type: ignore[operator]
+    other = events(tmp_path / "constant", [i % 2 for i in range(300)], 'features.one="x * 0"')
+    notes = rayforest.tune(other).details["notes"]
+    assert notes == [
+        "no feature varies in the training rows, so the model can only predict the same for every row",
+        "the model is constant: it predicts the same for every row, whatever the features are",
+    ]
+
+
+def test_no_library_writes_to_the_users_terminal(tmp_path: Path) -> None:
+    events(tmp_path, [i % 2 for i in range(300)], 'features.one="x * 0"')
+    text = (tmp_path / "project.toml").read_text() + "[features]\none = 'x * 0'\n"
+    (tmp_path / "project.toml").write_text(text)
+    command = [sys.executable, "-m", "rayforest.jobs.cli", "run", str(tmp_path / "project.toml")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert ran.stdout == ""
+    assert "no feature varies" in ran.stderr
+    assert not [line for line in ran.stderr.splitlines() if "LightGBM]" in line or "Warning" in line]

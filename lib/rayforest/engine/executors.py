@@ -23,6 +23,7 @@ from logging import WARNING, getLogger
 from threading import Event, Semaphore
 from typing import Any, Generic, Protocol, TypeVar, cast
 
+from rayforest.engine.library_warnings import hide_library_warnings
 from rayforest.engine.ray_address import FoundRay, RayAddress, find_ray, named_address
 from rayforest.engine.ray_head import RayHead, connect_once, present_token, start_head, stay_on_loopback
 from rayforest.errors import ConfigError, RayforestError, UnfinishedError
@@ -506,6 +507,7 @@ class _StateActor:
     """Runs in a Ray worker: the state, and the function that shares it."""
 
     def __init__(self, pickled: bytes) -> None:
+        hide_library_warnings()
         self._fn, state = _ray().cloudpickle.loads(pickled)
         self._state = state()
 
@@ -525,6 +527,7 @@ def _run_task(pickled: bytes, item: Any) -> Iterator[Any]:
         os.environ.setdefault("POLARS_MAX_THREADS", "1")  # read when the function brings Polars in
         import pyarrow as pa
 
+        hide_library_warnings()
         pa.set_cpu_count(1)
         _loaded = (digest, _ray().cloudpickle.loads(pickled))
     yield _loaded[1](item)

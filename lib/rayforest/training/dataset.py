@@ -34,6 +34,10 @@ Matrix = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.float64]
 
 
+LARGEST_LABEL = 1e38
+"""LightGBM takes a larger target for this one, in silence."""
+
+
 def encode_features(frame: pl.DataFrame, features: Sequence[str], categories: dict[str, list[str]]) -> Matrix:
     """Features as the model's inputs: numbers as they are, categories as codes, missing and unseen as NaN.
 
@@ -187,6 +191,12 @@ def binned(data: PreparedData, problem: Problem, params: dict[str, Any]) -> tupl
                 "the target is constant in the training rows: none of them has the positive label",
                 expected="two labels or more",
                 next_step="check data.target and data.positive",
+            )
+        if len(blocks.labels) and np.abs(blocks.labels).max() > LARGEST_LABEL:
+            raise InputError(
+                f"the target has values in the {part} part that LightGBM cannot hold",
+                expected=f"quantities of at most {LARGEST_LABEL:.2g}: it keeps them in single precision",
+                next_step="divide it, or take its logarithm: data.target may be SQL",
             )
         rows: list[lgb.Sequence] = [_Rows(blocks, i) for i, n in enumerate(blocks.rows) if n]
         dataset = lgb.Dataset(

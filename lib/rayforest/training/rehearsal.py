@@ -19,6 +19,7 @@ import numpy as np
 
 from rayforest.errors import ConfigError
 from rayforest.training.problem import ProblemKind
+from rayforest.training.quiet import quiet_lightgbm
 from rayforest.training.space import Space, tried_values
 from rayforest.training.trial import SHARED_PARAMS, objective_params
 
@@ -39,6 +40,7 @@ def refuse_bad_values(space: Space, kind: ProblemKind, features: int) -> None:
         ConfigError: LightGBM refuses a value alone, or some of them together.
     """
     base = SHARED_PARAMS | {"seed": 0, "num_threads": 1} | objective_params(kind, _CLASSES)
+    quiet_lightgbm()
     with _silence():
         for name, value in tried_values(space):
             shared = {name: value} if name in space.shared else {}

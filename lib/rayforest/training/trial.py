@@ -18,6 +18,7 @@ from rayforest.errors import ConfigError
 from rayforest.training.dataset import PreparedData, binned
 from rayforest.training.defined import refuse_missing_classes
 from rayforest.training.problem import Problem, ProblemKind
+from rayforest.training.quiet import quiet_lightgbm
 
 MAX_ROUNDS = 2_000
 STOPPING_ROUNDS = 50
@@ -79,6 +80,7 @@ class Trainer:
 
     def run(self, trial: Trial) -> TrialResult:
         """Train one trial; several may be trained at once."""
+        quiet_lightgbm()
         with self._lock:
             self._loaded = self._loaded or self._load()
         return self._loaded.run(trial)
@@ -88,7 +90,6 @@ class TrainingSet:
     """Binned train and valid parts; built once a process, shared by its concurrent trials."""
 
     def __init__(self, data: PreparedData, problem: Problem, seed: int, fixed: dict[str, Any]) -> None:
-        lgb.register_logger(_Quiet())
         self.problem = problem
         self.base = SHARED_PARAMS | {"seed": seed} | fixed
         with _errors_name_the_space():
@@ -145,13 +146,3 @@ def _errors_name_the_space() -> Iterator[None]:
             found=str(error),
             next_step="correct [tune.space]",
         ) from None
-
-
-class _Quiet:
-    """LightGBM's messages go nowhere; what matters reaches the user as an error or a metric."""
-
-    def info(self, message: str) -> None:
-        """Nothing."""
-
-    def warning(self, message: str) -> None:
-        """Nothing."""

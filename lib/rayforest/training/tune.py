@@ -19,11 +19,13 @@ from rayforest.engine.store import open_store
 from rayforest.engine.usable import refuse_unusable
 from rayforest.project import Project
 from rayforest.report import Reporter, Silent, StageResult
+from rayforest.training.constant import constant_notes
 from rayforest.training.dataset import PreparedData
 from rayforest.training.defined import refuse_undefined, weaknesses
 from rayforest.training.evaluate import baseline, evaluate, gather, model_is_constant
 from rayforest.training.outcome import Outcome
 from rayforest.training.problem import Problem, find_problem, remarks
+from rayforest.training.quiet import quiet_lightgbm
 from rayforest.training.rehearsal import refuse_bad_values
 from rayforest.training.search import Search, TrialRecord, best_of, search
 from rayforest.training.space import search_space
@@ -110,20 +112,23 @@ def _introduce(data: PreparedData, problem: Problem, reporter: Reporter) -> list
         f"tune: {problem.kind} target, {problem.metric}, {len(data.feature_names)} features "
         f"({len(data.categories)} categorical), {data.profile.parts['train']:,} training rows"
     )
-    notes = [*remarks(problem, data.profile), *weaknesses(problem, data.profile)]
+    notes = [
+        *remarks(problem, data.profile),
+        *weaknesses(problem, data.profile),
+        *constant_notes(data.profile, data.feature_names),
+    ]
     for note in notes:
         reporter.say(f"tune: {note}")
     return notes
 
 
 def _tell(reporter: Reporter, problem: Problem, trials: int, record: TrialRecord, known: bool) -> None:
-    found = (
-        f"validation {problem.score_name} {record.score:.5f}"
-        if record.score is not None
-        else f"failed: {record.failed}"
-    )
+    found = f"failed: {record.failed}"
+    if record.score is not None:
+        found = f"validation {problem.score_name} {record.score:.5f}"
+    rounds = "1 round" if record.rounds == 1 else f"{record.rounds:,} rounds"
     took = "found in the store" if known else f"{record.seconds:.1f} s"
-    reporter.say(f"tune: trial {record.number + 1}/{trials}: {found} after {record.rounds} rounds, {took}")
+    reporter.say(f"tune: trial {record.number + 1}/{trials}: {found} after {rounds}, {took}")
 
 
 def _same_search(target: Destination, version: Version) -> Iterator[Version]:
@@ -156,5 +161,6 @@ def _evaluated(data: PreparedData, problem: Problem, trials: list[TrialRecord], 
 def tuned_model(project: Project) -> tuple[Manifest, lgb.Booster, Problem]:
     """What tune left: its manifest, the booster, and the problem that it solves."""
     manifest = read_manifest(open_store(project.stage("tuned")), next_step="first run: rayforest tune PROJECT")
+    quiet_lightgbm()
     booster = lgb.Booster(model_str=manifest.extra("booster.txt").decode())
     return manifest, booster, Outcome.from_json(manifest.extra("metrics.json")).problem
