@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,16 +17,28 @@ Destination = Annotated[str, typer.Argument(metavar="DEST", help="A stage's dest
 def init(
     data: Annotated[list[str], typer.Argument(metavar="DATA...", help="Files, globs or folders.")],
     target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it there, with paths that are right from there.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Look at the data and print a commented project file."""
 
     def work(_: ConsoleReporter) -> str:
-        from rayforest.data.starter import starter_project
+        from rayforest.data.starter import starter_project, write_starter
 
-        return starter_project(data, target=target)
+        if out is None:
+            return starter_project(data, target=target)
+        write_starter(data, out, target=target)
+        return ""
 
-    raise typer.Exit(carry_out("init", work, as_json=False, debug=debug, show=print_file_text))
+    def show(text: str) -> None:
+        if out is None:
+            print_file_text(text)
+        else:
+            print(f"wrote {out}; next: rayforest check {out}")
+
+    raise typer.Exit(carry_out("init", work, as_json=False, debug=debug, show=show))
 
 
 def check(project: ProjectFile, overrides: Overrides = None, as_json: AsJson = False, debug: Debug = False) -> None:

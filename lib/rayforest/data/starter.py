@@ -53,6 +53,13 @@ def starter_project(data: list[str], *, target: str | None, folder: str | Path |
         )
     if not look.rows:
         raise InputError(f"{files[0].uri} has no rows", expected="rows to look at", next_step="give a file with rows")
+    if not any(column.values.present for column in look.columns):
+        raise InputError(
+            f"{files[0].uri} has no values",
+            expected="a column with a value in some row",
+            found=f"{look.rows:,} rows, all values missing",
+            next_step="give a file with values",
+        )
     notes = (*(sniffed.notes if sniffed is not None else ()), *look.notes)
     usable = tuple(column for column in look.columns if not _is_pattern(column.name))
     unread |= {c.name: "a name that is taken for a pattern" for c in look.columns if _is_pattern(c.name)}
@@ -72,6 +79,37 @@ def starter_project(data: list[str], *, target: str | None, folder: str | Path |
         _score_section(),
     )
     return "\n".join("\n".join(lines) + "\n" for lines in sections if lines)
+
+
+def write_starter(data: list[str], out: str | Path, *, target: str | None) -> None:
+    """Write `starter_project` to a file that does not exist yet, with paths relative to its folder.
+
+    Raises:
+        InputError: as `starter_project`; the file exists, or its folder cannot be written to.
+        ConfigError: as `starter_project`.
+    """
+    file = Path(out)
+    if file.exists():
+        raise _exists(out)
+    text = starter_project(data, target=target, folder=file.absolute().parent)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError as error:
+        raise _exists(out) from error
+    except OSError as error:
+        raise InputError(
+            f"{out} cannot be written", found=error.strerror or "", next_step="give another --out"
+        ) from error
+
+
+def _exists(out: str | Path) -> InputError:
+    return InputError(
+        f"{out} exists already",
+        expected="a new file: init writes over none",
+        next_step="give another --out, or move the file away",
+    )
 
 
 def _is_pattern(name: str) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rayforest.data.kinds import Kind
-from rayforest.data.look import ColumnLook, NumberStyle, TableLook
+from rayforest.data.look import ColumnLook, TableLook
+from rayforest.data.number_style import NumberStyle
 from rayforest.data.raw import CsvFormat
 from rayforest.data.sniff.words import NULL_AMID_NUMBERS, NULL_WORDS
 from rayforest.data.toml_text import one_line, toml_key, toml_line, toml_list, toml_string

@@ -13,6 +13,8 @@ from rayforest.data.toml_text import toml_key, toml_line, toml_list, toml_string
 
 _NOT_FEATURE_NAMES = ("split", "target", "categorical", "unseen")
 """Columns of prepared shards, and keys of [features]."""
+_OUTPUTS = ("raw_score", "probability", "prediction")
+"""Names that the model's graph gives its outputs, so that none of its inputs may have them."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def _features(look: TableLook, roles: Roles) -> Iterator[_Feature]:
             name += "_raw"
         taken.add(name.lower())
         against = reason_against_feature(column)
+        if column.name in _OUTPUTS:
+            against = "a name that an output of the model has: rename the column"
         yield _Feature(name, roles.sql_name(column.name), column, against=against)
 
 

@@ -12,15 +12,15 @@ from dataclasses import replace
 import polars as pl
 
 from rayforest.data.kinds import Kind
-from rayforest.data.look.column import ColumnLook, NumberStyle, TableLook
+from rayforest.data.look.column import ColumnLook, TableLook
 from rayforest.data.look.kinds import columns_of
 from rayforest.data.look.row_numbers import counts_rows
-from rayforest.data.look.sample import Run, sample, spread
+from rayforest.data.look.runs import Run, sample, spread
 from rayforest.data.look.stored import look_at_stored
 from rayforest.data.look.texts import look_at_texts
 from rayforest.data.raw import Source, SourceFile
 
-__all__ = ["ColumnLook", "NumberStyle", "TableLook", "look_at"]
+__all__ = ["ColumnLook", "TableLook", "look_at"]
 
 
 def look_at(files: list[SourceFile], source: Source) -> TableLook:

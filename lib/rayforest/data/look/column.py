@@ -8,20 +8,13 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from rayforest.data.kinds import Kind
+from rayforest.data.number_style import NumberStyle
 
 MAX_LABELS = 20
 """A target with more different values is a quantity if it is a number, and no likely target otherwise."""
 
 MAX_LISTED, SHOWN = 1_000, 50
 """Different texts of a column up to which they are listed, and how many of them."""
-
-
-@dataclass(frozen=True)
-class NumberStyle:
-    """How numbers are written in text."""
-
-    decimal: str = "."
-    thousands: str | None = None
 
 
 @dataclass(frozen=True)

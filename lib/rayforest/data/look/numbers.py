@@ -6,7 +6,7 @@ import re
 
 import polars as pl
 
-from rayforest.data.look.column import NumberStyle
+from rayforest.data.number_style import NumberStyle
 
 STYLES = (
     NumberStyle(".", None),
@@ -54,10 +54,3 @@ def choose_style(read: dict[NumberStyle, int], enough: float) -> tuple[NumberSty
     if len(decimals) > 1:
         return None, "numbers whose mark reads as decimal and as thousands: say which, decimal or thousands = ','"
     return best[0], ""
-
-
-def as_plain(texts: pl.Expr, style: NumberStyle) -> pl.Expr:
-    """Text of a style as text that a plain number is read from."""
-    if style.thousands is not None:
-        texts = texts.str.replace_all(style.thousands, "", literal=True)
-    return texts.str.replace(style.decimal, ".", literal=True)

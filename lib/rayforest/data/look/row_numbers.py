@@ -10,7 +10,7 @@ import polars as pl
 
 from rayforest.data.kinds import Kind
 from rayforest.data.look.column import ColumnLook
-from rayforest.data.look.sample import Run
+from rayforest.data.look.runs import Run
 from rayforest.data.values import to_kind
 
 _MIN_ROWS = 10

@@ -13,16 +13,15 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from rayforest.data.kinds import Kind
-from rayforest.data.look.column import ColumnLook, NumberStyle, Values
+from rayforest.data.look.column import ColumnLook, Values
 from rayforest.data.look.counts import by_column, column_batches, count_values, no_values, summarise
 from rayforest.data.look.dates import DateGuess, guess_format
 from rayforest.data.look.null_words import split_words, words_by_column
-from rayforest.data.look.numbers import LOOSE, as_plain, choose_style, count_styles
-from rayforest.data.raw import CsvFormat
+from rayforest.data.look.numbers import LOOSE, choose_style, count_styles
+from rayforest.data.number_style import NumberStyle
 from rayforest.data.sniff.words import NEARLY_ALL, NULL_AMID_NUMBERS, NULL_WORDS
 from rayforest.data.values import to_kind
 
-_STYLES_ARE_READ = "decimal" in CsvFormat.__dataclass_fields__
 _BOOLEANS = ("true", "false")
 """yes and no, or t and f, stay text: they are read as labels more often than as truth."""
 _DATE_NAME = re.compile(r"date|day|datum", re.IGNORECASE)
@@ -175,8 +174,6 @@ def _read_others(solid: pl.DataFrame, readings: dict[int, _Reading], shapes: dic
     styles = count_styles(solid.filter(pl.col("column").is_in(pl.Series(loose, dtype=pl.UInt32).implode())))
     for place in loose:
         style, why = choose_style(styles[place], NEARLY_ALL * shapes[place]["solid"])
-        if not _STYLES_ARE_READ and style is not None:
-            style, why = None, "numbers with a decimal comma or thousands marks, which are not read"
         if style is not None:
             texts[place].kind, texts[place].style = Kind.NUMBER, style
         texts[place].undecided = why
@@ -226,7 +223,7 @@ def _typed(
         return own.select("column", "value", "rows")
     if kind is Kind.NUMBER and style is None:
         return own.select("column", pl.col("number").alias("value"), "rows")
-    value = _VALUE if style is None else as_plain(_VALUE, style)
+    value = _VALUE if style is None else style.plain(_VALUE)
     return own.select("column", to_kind(value, pl.String(), kind, form).alias("value"), "rows")
 
 

@@ -23,7 +23,7 @@ _DELIMITERS = (",", ";", "\t", "|")
 _RARE_DELIMITERS = ("~", "^", "\x01", "\x1f")
 _MERIT = {Cell.EMPTY: 0.9, Cell.NUMBER: 1.0, Cell.TIME: 1.0, Cell.WORD: 0.9, Cell.OTHER: 0.2}
 _JUDGED_CELLS = 4_000
-_NEARLY_BEST = 0.6
+_NEARLY_BEST = 0.5
 TABLE_ROWS = 3
 """Rows of one width that may be a table of their own."""
 _BLANKS = re.compile(r"[ \t]+")
@@ -64,7 +64,7 @@ def find_dialect(lines: list[str]) -> Dialect:
                 best, merit = dialect, own
         if merit > 0:
             break
-    trim = best.delimiter != BLANKS and _has_blanks([row.fields for row in parse(lines, best, trim=False)])
+    trim = best.delimiter != BLANKS and _has_blanks(parse(lines, best, trim=False))
     return Dialect(best.delimiter, best.quote, best.escape, trim)
 
 
@@ -135,9 +135,11 @@ def _is_blank_table(regular: float, looks: Counter[Cell]) -> bool:
     return regular > 0.9 and looks[Cell.NUMBER] >= 0.5 * looks.total()
 
 
-def _has_blanks(rows: list[list[str]]) -> bool:
-    """Whether blanks around values are a habit of the file, or stand before a quote."""
-    values = [field for row in rows for field in row[1:] if field.strip(" \t")]
-    padded = sum(value[0] in " \t" or value[-1] in " \t" for value in values)
-    quoted = any(value.lstrip(" \t").startswith('"') and value[0] in " \t" for value in values)
-    return quoted or padded > len(values) / 10
+def _has_blanks(rows: list[Row]) -> bool:
+    """Whether blanks around values are a habit of the file, or stand before a quote; around numbers they do no harm."""
+    width = common_width(rows)
+    if any(text[:1] in (" ", "\t") and text.lstrip(" \t").startswith('"') for row in rows for text in row.fields[1:]):
+        return True
+    values = [text for row in rows if len(row.fields) == width for text in row.fields[1:] if text.strip(" \t")]
+    others = [text for text in values if cell(text) is not Cell.NUMBER]
+    return sum(text[0] in " \t" or text[-1] in " \t" for text in others) > len(others) / 10

@@ -76,7 +76,8 @@ def _named(top: list[Row], body: list[Row], width: int, lines: list[str], notes:
 def _shaped_columns(rows: list[Row], width: int) -> dict[int, Cell]:
     """Columns whose values are mostly numbers, or mostly times."""
     body = [row.fields for row in rows if len(row.fields) == width][:_SHAPE_ROWS]
-    body = body[1:] if len(body) > 1 else body
+    body = [fields for place, fields in enumerate(body) if not place or fields != body[0]]  # a header that stands again
+    body = body[min(_MAX_HEADER_ROWS, len(body) // 2) :]
     found = {}
     for place in range(width):
         looks: Counter[Cell] = Counter(look for fields in body if (look := cell(fields[place])) is not Cell.EMPTY)
@@ -171,18 +172,22 @@ def _is_broken_data(row: Row, width: int) -> bool:
 
 def _by_words(rows: list[Row], width: int, first: int) -> tuple[list[Row], int | None]:
     """The header of a table of text: a first row of different words that hardly occur below."""
-    below = [row.fields for row in rows[first + 1 :] if len(row.fields) == width]
     names = rows[first].fields
+    below = [row.fields for row in rows[first + 1 :] if len(row.fields) == width and row.fields != names]
     words = [name for name in names if name]
     if not below:
         named = not any(cell(name) in SHAPED for name in words)
         return ([rows[first]], None) if named else ([], first)
     named = len(set(words)) == len(words) and not any(cell(n) in (*SHAPED, Cell.EMPTY) for n in words)
     repeated = sum(name in {fields[place] for fields in below} for place, name in enumerate(names) if name)
-    nameless = any(not name.strip() and any(fields[p].strip() for fields in below) for p, name in enumerate(names) if p)
+    nameless = any(not name.strip() and _mostly_filled(below, place) for place, name in enumerate(names) if place)
     if named and repeated <= len(words) // 3 and not nameless:
         return [rows[first]], rows.index(next(r for r in rows[first + 1 :] if len(r.fields) == width))
     return [], first
+
+
+def _mostly_filled(rows: list[list[str]], place: int) -> bool:
+    return sum(1 for fields in rows if fields[place].strip()) * 2 > len(rows)
 
 
 def _is_sparse(row: Row, width: int) -> bool:
