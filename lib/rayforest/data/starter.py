@@ -203,7 +203,7 @@ def _target_lines(roles: Roles) -> list[str]:
 
 def _rules_section(look: TableLook, roles: Roles) -> list[str]:
     lines = ["[data.rules]", '# name = "amount >= 0"    # SQL; rows for which it is false are quarantined']
-    if look.empty_rows and roles.key is None and roles.target is None and len(look.columns) <= _MANY_COLUMNS:
+    if look.empty_rows and len(look.columns) <= _MANY_COLUMNS:
         sql = " OR ".join(f"{roles.sql_name(column.name)} IS NOT NULL" for column in look.columns)
         note = f"{look.empty_rows:,} rows looked at hold delimiters only"
         lines.append(toml_line(f"a_row_has_a_value = {toml_string(sql)}", note))

@@ -24,6 +24,7 @@ _RARE_DELIMITERS = ("~", "^", "\x01", "\x1f")
 _MERIT = {Cell.EMPTY: 0.9, Cell.NUMBER: 1.0, Cell.TIME: 1.0, Cell.WORD: 0.9, Cell.OTHER: 0.2}
 _JUDGED_CELLS = 4_000
 _NEARLY_BEST = 0.5
+_HABIT = 0.25
 TABLE_ROWS = 3
 """Rows of one width that may be a table of their own."""
 _BLANKS = re.compile(r"[ \t]+")
@@ -136,10 +137,14 @@ def _is_blank_table(regular: float, looks: Counter[Cell]) -> bool:
 
 
 def _has_blanks(rows: list[Row]) -> bool:
-    """Whether blanks around values are a habit of the file, or stand before a quote; around numbers they do no harm."""
+    """Whether blanks around texts are a habit of the file, or hide a quote or a word for a missing value.
+
+    Around numbers they do no harm, and a single column that is filled up to a width is the same with them.
+    """
     width = common_width(rows)
     if any(text[:1] in (" ", "\t") and text.lstrip(" \t").startswith('"') for row in rows for text in row.fields[1:]):
         return True
     values = [text for row in rows if len(row.fields) == width for text in row.fields[1:] if text.strip(" \t")]
     others = [text for text in values if cell(text) is not Cell.NUMBER]
-    return sum(text[0] in " \t" or text[-1] in " \t" for text in others) > len(others) / 10
+    padded = [text for text in others if text[0] in " \t" or text[-1] in " \t"]
+    return len(padded) > _HABIT * len(others) or any(cell(text) is Cell.EMPTY for text in padded)

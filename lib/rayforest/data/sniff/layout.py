@@ -17,6 +17,8 @@ _SHAPED_SHARE = 0.8
 """Share of the values of a column that look alike, for the column to tell a header from a row."""
 _TOP_ROWS, _SHAPE_ROWS = 60, 100
 _MAX_HEADER_ROWS = 3
+_ODD_SHARE = 0.1
+"""Share of the rows up to which a name may stand below the header: where another table begins, say."""
 _MOST_ROWS_ABOVE = 20
 """Rows of text above the first row of numbers that may still be a header and what stands above it."""
 
@@ -179,7 +181,8 @@ def _by_words(rows: list[Row], width: int, first: int) -> tuple[list[Row], int |
         named = not any(cell(name) in SHAPED for name in words)
         return ([rows[first]], None) if named else ([], first)
     named = len(set(words)) == len(words) and not any(cell(n) in (*SHAPED, Cell.EMPTY) for n in words)
-    repeated = sum(name in {fields[place] for fields in below} for place, name in enumerate(names) if name)
+    again = [sum(fields[place] == name for fields in below) for place, name in enumerate(names) if name]
+    repeated = sum(1 for count in again if count > _ODD_SHARE * len(below))
     nameless = any(not name.strip() and _mostly_filled(below, place) for place, name in enumerate(names) if place)
     if named and repeated <= len(words) // 3 and not nameless:
         return [rows[first]], rows.index(next(r for r in rows[first + 1 :] if len(r.fields) == width))
