@@ -8,6 +8,7 @@ import numpy as np
 
 from rayforest.data.csv.quotes import Positions, solid_after, solid_before
 from rayforest.data.csv.rows import MAX_ROW_BYTES, RowBlock
+from rayforest.data.csv.stray import STRAY_QUOTE
 
 
 def find_faults(block: RowBlock, begin: int, stop: int, encoding: str) -> Iterator[tuple[int, str]]:
@@ -20,14 +21,11 @@ def find_faults(block: RowBlock, begin: int, stop: int, encoding: str) -> Iterat
             yield row, "a NUL byte"
     for row in _undecodable(block, begin, stop):
         yield row, f"bytes that are not {encoding}"
+    for row in _rows_of(block, block.quotes.stray, begin, stop):
+        yield row, STRAY_QUOTE
     last = len(block) - 1
     if block.long_row_bytes is not None and begin <= last < stop:
         yield last, f"a row of {block.long_row_bytes:,} bytes, more than {MAX_ROW_BYTES:,}"
-    if block.open_quote and begin <= last < stop:
-        yield (
-            last,
-            f"a quote that is never closed; the file's last {block.lines:,} lines are in this row",
-        )
 
 
 def quotes_after_blanks(block: RowBlock) -> tuple[Positions, Positions] | None:

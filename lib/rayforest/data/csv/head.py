@@ -12,6 +12,7 @@ from rayforest.data.contents import wide_encoding
 from rayforest.data.csv.blocks import BLOCK_BYTES, keeps_ascii, read_blocks, to_utf8
 from rayforest.data.csv.compressed import compression
 from rayforest.data.csv.rows import split_rows
+from rayforest.data.csv.stray import STRAY_QUOTE
 from rayforest.data.raw import CsvFormat, RowText
 from rayforest.errors import InputError
 
@@ -89,9 +90,17 @@ def _parse_head(uri: str, form: CsvFormat, begin: bytes, *, complete: bool) -> C
             raise InputError(f"{uri} is empty", expected="a header row", next_step="leave the file out of the source")
         return CsvHead(form.names, start)
     header_stop = start + sample.offset + int(sample.text.stops[0])
-    if header_stop + 1 >= len(begin) and not complete:
+    stray = {int(row) for row in sample.rows_at(sample.quotes.stray)}
+    if (0 in stray or header_stop + 1 >= len(begin)) and not complete:
         return None
-    rows = [_fields(uri, sample.text, row, form) for row in range(1 if form.header else min(100, len(sample)))]
+    if 0 in stray and form.header:
+        raise InputError(
+            f"{uri}: the header has {STRAY_QUOTE}",
+            expected="names whose quotes are closed",
+            next_step="mend the header; or leave it out with skip_lines, and set header = false and names = [...]",
+        )
+    sound = [row for row in range(min(100, len(sample))) if row not in stray]
+    rows = [_fields(uri, sample.text, row, form) for row in ([0] if form.header else sound or [0])]
     names = form.names or tuple((rows[0][i] if form.header else "") or f"c{i + 1}" for i in range(len(rows[0])))
     if all(len(row) != len(names) for row in rows):
         what = "header has" if form.header else "rows have"

@@ -3,15 +3,20 @@ r"""Find line ends outside quotes, in vectorised passes over blocks of bytes.
 A quote opens a quoted value only where a value begins; inside, two quotes stand for one, and the next single one
 closes. Everywhere else a quote is an ordinary character. `\n` and `\r` outside quotes both end a line, so `\r\n` leaves
 an empty line between them, and empty lines are not rows. This is how Python's csv module and pyarrow read, too.
+They differ where a quote is stray: see `stray`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
+
+from rayforest.data.csv.stray import MAX_QUOTED_BYTES, ends_well, stray_quotes
 
 Positions = npt.NDArray[np.int64]
 
@@ -39,6 +44,8 @@ class Quotes:
     states: npt.NDArray[np.uint8]
     before: int
     """The state at the block's start."""
+    stray: Positions
+    """Quotes that begin a value which no later quote ends; they open nothing."""
 
     @property
     def opens(self) -> npt.NDArray[np.bool_]:
@@ -48,23 +55,21 @@ class Quotes:
     @property
     def closes(self) -> npt.NDArray[np.bool_]:
         """[quotes] true where a quoted value ends."""
-        doubled = np.zeros(self.positions.size, dtype=bool)
-        doubled[:-1] = np.diff(self.positions) == 1
-        return np.equal(self.states, _CLOSED) & ~doubled
+        return _closes(self.positions, self.states)
 
     def inside(self, size: int) -> npt.NDArray[np.bool_]:
         """[size] true for bytes inside quotes; of the quotes themselves, only the opening ones."""
         within = self.states == _INSIDE
-        was_within = np.concatenate(([self.before == _INSIDE], within[:-1]))
+        was_within = _states_before(self.states, self.before) == _INSIDE
         steps = np.zeros(size + 1, dtype=np.int8)
-        steps[0] = was_within[0]
+        steps[0] = self.before == _INSIDE
         steps[self.positions] += within.astype(np.int8) - was_within.astype(np.int8)
         return np.add.accumulate(steps[:size], dtype=np.int8).view(np.bool_)
 
     def up_to(self, stop: int) -> Quotes:
         """Those of the first `stop` bytes."""
         count = int(np.searchsorted(self.positions, stop))
-        return Quotes(self.positions[:count], self.states[:count], self.before)
+        return Quotes(self.positions[:count], self.states[:count], self.before, self.stray[self.stray < stop])
 
 
 @dataclass
@@ -78,14 +83,13 @@ class RowScanner:
     _last_solid: int = _LF
     """The last byte that is not a blank: where `trim` is on, a quote may follow blanks."""
 
-    @property
-    def in_quotes(self) -> bool:
-        return self.state == _INSIDE
+    def scan(self, block: bytes, following: Callable[[], Iterable[bytes]] = tuple) -> tuple[Positions, Quotes]:
+        """Positions of the line ends outside quotes in `block`, and its quotes.
 
-    def scan(self, block: bytes) -> tuple[Positions, Quotes]:
-        """Positions of the line ends outside quotes in `block`, and its quotes."""
+        Looks into the blocks that follow where only they tell whether the last quote is stray.
+        """
         data = np.frombuffer(block, dtype=np.uint8)
-        quotes = self._quotes(block, data)
+        quotes = self._quotes(block, data, following)
         ends = data == _LF
         if b"\r" in block:
             ends |= data == _CR
@@ -102,19 +106,64 @@ class RowScanner:
         """Blanks around a value."""
         return blank_bytes(self.delimiter)
 
-    def _quotes(self, block: bytes, data: npt.NDArray[np.uint8]) -> Quotes:
-        before = self.state
+    def _quotes(self, block: bytes, data: npt.NDArray[np.uint8], following: Callable[[], Iterable[bytes]]) -> Quotes:
+        before, none = self.state, np.empty(0, np.int64)
         if b'"' not in block:
-            return Quotes(np.empty(0, np.int64), np.empty(0, np.uint8), before)
+            return Quotes(none, np.empty(0, np.uint8), before, none)
         positions = np.flatnonzero(data == _QUOTE)
         previous = np.where(positions > 0, data[positions - 1], self._last)
         kinds = np.full(positions.size, _IN_TEXT, dtype=np.uint8)
         kinds[previous == _QUOTE] = _FOLLOWS_QUOTE
         solid = self._solid_before(data, positions, previous) if self.trim else previous
         kinds[(solid == self.delimiter) | (solid == _LF) | (solid == _CR)] = _BEGINS_VALUE
-        states = _run_states(kinds, before)
+        states, stray = _run_states(kinds, before), np.zeros(positions.size, dtype=bool)
+        if data.size > MAX_QUOTED_BYTES or self._text_follows_lines(data, positions, kinds, states):
+            stray = stray_quotes(data, positions, kinds != _FOLLOWS_QUOTE, self._ends_well(data, positions))
+            states = _run_states(np.where(stray, _IN_TEXT, kinds), before)
+        blanks = self.blanks.tobytes() if self.trim else b""
+        unseen = not block[positions[-1] + 1 :].strip(blanks)  # what follows the last quote is in the next block
+        while states[-1] == _INSIDE or (unseen and states[-1] == _CLOSED):
+            last = _last_opening(kinds, states, before)
+            if last is None or ends_well(chain([block[positions[last] + 1 :]], following()), self.delimiter, blanks):
+                break
+            stray[last] = True
+            states = _run_states(np.where(stray, _IN_TEXT, kinds), before)
         self.state = int(states[-1])
-        return Quotes(positions, states, before)
+        stray &= (kinds == _BEGINS_VALUE) & (_states_before(states, before) != _INSIDE)
+        return Quotes(positions, states, before, positions[stray])
+
+    def _text_follows_lines(
+        self,
+        data: npt.NDArray[np.uint8],
+        positions: Positions,
+        kinds: npt.NDArray[np.uint8],
+        states: npt.NDArray[np.uint8],
+    ) -> bool:
+        """Whether text follows a closing quote that is in a later line than its opening one."""
+        harmless = np.zeros(256, dtype=bool)
+        harmless[[self.delimiter, _LF, _CR, _QUOTE]] = True
+        if harmless[data[np.minimum(positions[states == _CLOSED] + 1, data.size - 1)]].all():
+            return False
+        closing = np.flatnonzero(_closes(positions, states))
+        closing = closing[~self._ends_well(data, positions[closing])]
+        if not closing.size:
+            return False
+        opening = np.flatnonzero((kinds == _BEGINS_VALUE) & (states == _INSIDE))
+        begins = np.concatenate(([0], positions[opening]))[np.searchsorted(opening, closing)]
+        lines = np.flatnonzero((data == _LF) | (data == _CR))
+        return bool((np.searchsorted(lines, begins) < np.searchsorted(lines, positions[closing])).any())
+
+    def _ends_well(self, data: npt.NDArray[np.uint8], positions: Positions) -> npt.NDArray[np.bool_]:
+        """[positions] whether a value may end there: where the block ends before that is known, too."""
+        is_end = np.zeros(256, dtype=bool)
+        is_end[[self.delimiter, _LF, _CR]] = True
+        following = data[np.minimum(positions + 1, data.size - 1)]
+        ends: npt.NDArray[np.bool_] = is_end[following] | (positions + 1 == data.size)
+        if self.trim and not ends.all():
+            doubtful = np.flatnonzero(~ends & np.isin(following, self.blanks))
+            after = solid_after(data, positions[doubtful] + 1, self.blanks)
+            ends[doubtful] = (after == data.size) | is_end[data[np.minimum(after, data.size - 1)]]
+        return ends
 
     def _solid_before(
         self, data: npt.NDArray[np.uint8], positions: Positions, previous: npt.NDArray[np.uint8]
@@ -141,6 +190,23 @@ def solid_after(data: npt.NDArray[np.uint8], positions: Positions, blanks: npt.N
     """Where the nearest byte at or after each position lies that is not a blank; the end where there is none."""
     solid = np.concatenate((np.flatnonzero(~np.isin(data, blanks)), [data.size]))
     return solid[np.searchsorted(solid, positions)]
+
+
+def _states_before(states: npt.NDArray[np.uint8], before: int) -> npt.NDArray[np.uint8]:
+    """The state that each quote meets."""
+    return np.concatenate((np.array([before], np.uint8), states))[:-1]
+
+
+def _closes(positions: Positions, states: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    doubled = np.zeros(positions.size, dtype=bool)
+    doubled[:-1] = np.diff(positions) == 1
+    return np.equal(states, _CLOSED) & ~doubled
+
+
+def _last_opening(kinds: npt.NDArray[np.uint8], states: npt.NDArray[np.uint8], before: int) -> int | None:
+    """The last quote that begins a value; None where an earlier block has it."""
+    opens = (kinds == _BEGINS_VALUE) & (states == _INSIDE) & (_states_before(states, before) != _INSIDE)
+    return int(np.flatnonzero(opens)[-1]) if opens.any() else None
 
 
 def _run_states(kinds: npt.NDArray[np.uint8], state: int) -> npt.NDArray[np.uint8]:

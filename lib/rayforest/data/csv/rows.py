@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,10 +28,6 @@ class RowBlock:
     trim: bool
     blank_lines: bool = False
     """Lines of blanks lie between the rows."""
-    open_quote: bool = False
-    """The stream ended inside quotes, so the last row took in all that followed the quote."""
-    lines: int = 1
-    """Lines of the last row where its quote stays open or it is longer than MAX_ROW_BYTES."""
     long_row_bytes: int | None = None
     """Set where the block is one row longer than MAX_ROW_BYTES; then `text` has only its beginning."""
     scanned_quotes: Quotes | None = field(default=None, repr=False)
@@ -64,32 +61,44 @@ class _Tail:
 
     chunks: list[bytes] = field(default_factory=list)
     size: int = 0
-    _line_ends: int = 0
-    _last: int = ord("\n")
-
-    @property
-    def lines(self) -> int:
-        """Lines begun so far."""
-        return self._line_ends + (self._last not in b"\n\r")
 
     def add(self, chunk: bytes) -> None:
         if self.size <= MAX_ROW_BYTES:
             self.chunks.append(chunk)
         self.size += len(chunk)
-        self._line_ends += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
-        self._last = chunk[-1] if chunk else self._last
+
+
+class _Blocks:
+    """A stream of blocks that can be looked into before it is read on."""
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._unseen = iter(blocks)
+        self._seen: deque[bytes] = deque()
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (block := self._seen.popleft() if self._seen else next(self._unseen, None)) is not None:
+            yield block
+
+    def following(self) -> Iterator[bytes]:
+        """Blocks that will be read next."""
+        yield from tuple(self._seen)
+        for block in self._unseen:
+            self._seen.append(block)
+            yield block
 
 
 def split_rows(blocks: Iterable[bytes], delimiter: int, *, trim: bool) -> Iterator[RowBlock]:
     """Cut a stream of bytes that begins where a row begins into blocks of whole rows.
 
-    Keeps one block and MAX_ROW_BYTES in memory, however long a row is.
+    Keeps one block and MAX_ROW_BYTES in memory, however long a row is; and up to MAX_QUOTED_BYTES more while it looks
+    for the end of a quoted value that goes on beyond the block.
     """
+    stream = _Blocks(blocks)
     scanner = RowScanner(delimiter, trim)
     tail = _Tail()
     offset = 0
-    for block in blocks:
-        ends, quotes = scanner.scan(block)
+    for block in stream:
+        ends, quotes = scanner.scan(block, stream.following)
         if not ends.size:
             tail.add(block)
             continue
@@ -114,21 +123,13 @@ def split_rows(blocks: Iterable[bytes], delimiter: int, *, trim: bool) -> Iterat
     elif tail.size:
         text, blank_lines = _row_text(b"".join(tail.chunks), np.array([tail.size]), scanner)
         if len(text.starts):
-            yield RowBlock(text, offset, delimiter, trim, blank_lines, scanner.in_quotes, tail.lines)
+            yield RowBlock(text, offset, delimiter, trim, blank_lines)
 
 
 def _long_row(tail: _Tail, scanner: RowScanner, offset: int) -> RowBlock:
     shown = b"".join(tail.chunks)
     text = RowText(shown, np.array([0]), np.array([len(shown)]))
-    return RowBlock(
-        text,
-        offset,
-        scanner.delimiter,
-        scanner.trim,
-        open_quote=scanner.in_quotes,
-        lines=tail.lines,
-        long_row_bytes=tail.size,
-    )
+    return RowBlock(text, offset, scanner.delimiter, scanner.trim, long_row_bytes=tail.size)
 
 
 def _row_text(data: bytes, ends: Positions, scanner: RowScanner) -> tuple[RowText, bool]:
