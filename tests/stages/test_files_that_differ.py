@@ -137,6 +137,19 @@ def test_integers_and_unsigned_ones_come_out_digit_by_digit(tmp_path: Path) -> N
     assert [int(v) for v in scored(tmp_path)["v"].to_list()] == [*big, *range(2**64 - 20, 2**64)]
 
 
+@pytest.mark.parametrize(("year", "unit"), [(9999, "us"), (2261, "ns")])
+def test_nanoseconds_are_the_common_unit_unless_a_file_has_years_that_they_do_not_reach(
+    tmp_path: Path, year: int, unit: str
+) -> None:
+    end = [dt.datetime(year, 12, 31)] * 20
+    write(tmp_path, "a.parquet", id=range(20), until=pa.array(end, pa.timestamp("us")))
+    write(tmp_path, "b.parquet", id=range(20, 40), until=pa.array([1_000] * 20, pa.timestamp("ns")))
+    project(tmp_path, score='carry = ["until"]')
+    out = scored(tmp_path)
+    assert out["until"].dtype == pl.Datetime(unit)  # type: ignore[arg-type]
+    assert out["until"].dt.cast_time_unit("us").to_list() == [*end, *[dt.datetime(1970, 1, 1, 0, 0, 0, 1)] * 20]
+
+
 def test_an_integer_that_a_double_does_not_hold_fails_its_row_by_name(tmp_path: Path) -> None:
     write(tmp_path, "a.parquet", id=pa.array([1, 2**53 + 1, 2**53 + 2, *range(10, 20)], pa.int64()))
     write(tmp_path, "b.parquet", id=[0.5, 2.0**53 + 2])

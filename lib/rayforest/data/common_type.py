@@ -24,7 +24,7 @@ _SIGNED = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
 _UNITS = ("s", "ms", "us", "ns")
 
 
-def common_type(types: Iterable[pa.DataType]) -> pa.DataType | None:
+def common_type(types: Iterable[pa.DataType], *, far: bool = False) -> pa.DataType | None:
     """The smallest type that takes all values of all types; None where there is none, as for numbers with text.
 
     - null joins everything, booleans join numbers as 0 and 1, text of any width is text
@@ -32,7 +32,8 @@ def common_type(types: Iterable[pa.DataType]) -> pa.DataType | None:
     - integers or decimals with floats: float64. Only there a value may be one that the type does not hold: whoever
       converts has to see that it comes back the same
     - decimals: the larger number of digits on either side of the point, up to 38 together
-    - dates with timestamps: timestamps; the finest unit; UTC where zones differ, text without a zone being UTC
+    - dates with timestamps: timestamps; UTC where zones differ, those without a zone being UTC; the finest unit, but
+      microseconds where a time is known to lie `far` beyond the reach of nanoseconds
     """
     found = {kind for kind in types if not pa.types.is_null(kind)}
     if len(found) < 2:
@@ -41,7 +42,7 @@ def common_type(types: Iterable[pa.DataType]) -> pa.DataType | None:
         return pa.large_string()
     if all(map(_is_number, found)):
         return _common_number(found)
-    return _common_time(found) if all(map(_is_time, found)) else None
+    return _common_time(found, far) if all(map(_is_time, found)) else None
 
 
 def _common_number(found: set[pa.DataType]) -> pa.DataType | None:
@@ -73,10 +74,11 @@ def _decimal_digits(kind: pa.DataType) -> tuple[int, int]:
     return _DIGITS[kind.bit_width] + (kind.bit_width == 64 and not pa.types.is_signed_integer(kind)), 0
 
 
-def _common_time(found: set[pa.DataType]) -> pa.DataType:
+def _common_time(found: set[pa.DataType], far: bool) -> pa.DataType:
     stamps = [kind for kind in found if pa.types.is_timestamp(kind)]
     zones = {kind.tz for kind in stamps}
     unit = max((kind.unit for kind in stamps), key=_UNITS.index)
+    unit = "us" if unit == "ns" and far else unit
     return pa.timestamp(unit, zones.pop() if len(zones) == 1 else "UTC")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -71,12 +72,50 @@ def has_page_checksums(uri: str) -> bool:
     return header[at : at + 1] not in _PAGE_KINDS
 
 
-def parquet_footer(uri: str) -> tuple[str, pa.Schema, tuple[Piece, ...]]:
-    """What the footer says: the file's identity, its Arrow schema, and one piece a row group."""
+@dataclass(frozen=True)
+class Footer:
+    """What the footer of a file says."""
+
+    identity: str
+    schema: pa.Schema
+    pieces: tuple[Piece, ...]
+    """One a row group."""
+    far: frozenset[str]
+    """Columns with a time beyond the reach of nanoseconds (the years 1678 to 2261), as far as statistics tell."""
+
+
+def parquet_footer(uri: str) -> Footer:
+    """Read the footer of a file, once."""
     with errors_name_the_file(uri), pa.OSFile(uri) as source:
         identity = _identity(uri, source)  # before pyarrow: it says what a file is that is none
         with _parquet_file(source) as file:
-            return identity, decoded_names(file.schema_arrow), _pieces(file.metadata)
+            schema = decoded_names(file.schema_arrow)
+            return Footer(identity, schema, _pieces(file.metadata), _far_columns(file.metadata, schema))
+
+
+def _far_columns(metadata: pq.FileMetaData, schema: pa.Schema) -> frozenset[str]:
+    reach = {field.name: _reach(field.type) for field in schema}
+    if not any(reach.values()):
+        return frozenset()
+    places = {place: metadata.schema.column(place).path for place in range(metadata.num_columns)}
+    far: set[str] = set()
+    for place, limit in ((place, limit) for place, name in places.items() if (limit := reach.get(name))):
+        for index in range(metadata.num_row_groups):
+            statistics = metadata.row_group(index).column(place).statistics
+            if statistics is not None and statistics.has_min_max and statistics.physical_type != "INT96":
+                ends = (statistics.min_raw, statistics.max_raw)
+                if any(isinstance(end, int) and abs(end) >= limit for end in ends):
+                    far.add(places[place])
+    return frozenset(far)
+
+
+def _reach(stored: pa.DataType) -> int | None:
+    """The stored number from which on nanoseconds do not hold a date or time; None for other types."""
+    if pa.types.is_date32(stored):
+        return 2**63 // (86_400 * 10**9)
+    if pa.types.is_timestamp(stored) and stored.unit != "ns":
+        return 2**63 // {"s": 10**6, "ms": 10**6, "us": 10**3}[stored.unit]  # Parquet has no seconds
+    return None
 
 
 def _pieces(metadata: pq.FileMetaData) -> tuple[Piece, ...]:

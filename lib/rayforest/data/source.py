@@ -107,10 +107,11 @@ def _text_look(file: SourceFile, has_rows: bool, columns: tuple[FileColumn, ...]
 
 def _stored_look(file: SourceFile) -> FileLook:
     if file.format == "parquet":
-        identity, schema, pieces = parquet_footer(file.uri)
+        footer = parquet_footer(file.uri)
+        identity, schema, pieces, far = footer.identity, footer.schema, footer.pieces, footer.far
     else:
-        identity, (schema, pieces) = _stamped(file), ipc_contents(file.uri)
-    columns = file_columns(schema.serialize().to_pybytes())
+        identity, (schema, pieces), far = _stamped(file), ipc_contents(file.uri), frozenset[str]()
+    columns = file_columns(schema.serialize().to_pybytes(), far)
     return FileLook(identity, bool(pieces), _beside(columns, _hive(file)), pieces)
 
 
@@ -141,7 +142,8 @@ def inspect(file: SourceFile, source: Source, *, shard_rows: int) -> InputFile:
     """
     match file.format:
         case "parquet":
-            identity, _, pieces = parquet_footer(file.uri)
+            footer = parquet_footer(file.uri)
+            identity, pieces = footer.identity, footer.pieces
         case "arrow":
             identity, (_, pieces) = _stamped(file), ipc_contents(file.uri)
         case "csv":

@@ -49,18 +49,18 @@ def _fault_of_name(name: str) -> str | None:
 
 
 @lru_cache(maxsize=256)
-def file_columns(encoded: bytes) -> tuple[FileColumn, ...]:
-    """The columns of a serialized schema: one object for all files of that schema."""
-    return tuple(_file_column(field) for field in pa.ipc.read_schema(pa.py_buffer(encoded)))
+def file_columns(encoded: bytes, far: frozenset[str] = frozenset()) -> tuple[FileColumn, ...]:
+    """The columns of a serialized schema, one object for all files of that schema; `far`: see `Footer`."""
+    return tuple(_file_column(field, far) for field in pa.ipc.read_schema(pa.py_buffer(encoded)))
 
 
-def _file_column(field: pa.Field) -> FileColumn:
+def _file_column(field: pa.Field, far: frozenset[str]) -> FileColumn:
     kind = kind_of(field)
     if kind is None:
         why = _fault_of_name(field.name) or f"rayforest does not read {str(field.type)[:80]}"
         return FileColumn(field.name, None, str(field.type), unread=why)
     plain = _plain_type(field.type)
-    return FileColumn(field.name, None if pa.types.is_null(plain) else kind, str(plain))
+    return FileColumn(field.name, None if pa.types.is_null(plain) else kind, str(plain), far=field.name in far)
 
 
 def decoded_names(schema: pa.Schema) -> pa.Schema:

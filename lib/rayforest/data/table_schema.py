@@ -34,6 +34,8 @@ class FileColumn:
     """Whether the values are the text of a CSV file or of a hive folder, and `kind` was guessed from a sample."""
     nearly: Kind | None = None
     """Of text that is a string for a few values only: the kind of nearly all others."""
+    far: bool = False
+    """Whether it has a time that nanoseconds do not reach."""
     unread: str | None = None
     """Why it is not read, as the end of a sentence."""
 
@@ -148,7 +150,10 @@ class TableSchema:
         """
         text = TYPE_OF_KIND[declared] if declared is not None else pa.string()
         found = [(v, v.by_name[name]) for v in self.variants]
-        joined = common_type(text if column.is_text else type_of_text(column.stored) for _, column in found)
+        joined = common_type(
+            (text if column.is_text else type_of_text(column.stored) for _, column in found),
+            far=any(column.far for _, column in found),
+        )
         if joined is not None:
             return joined
         if declared is not None:
