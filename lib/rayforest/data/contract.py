@@ -22,6 +22,7 @@ from rayforest.data.kinds import Kind
 from rayforest.data.number_style import NumberStyle
 from rayforest.data.raw import CsvFormat, RawBatch
 from rayforest.data.sql import parse
+from rayforest.data.sql.text import BLANKS
 from rayforest.data.values import EXACT_NUMBERS, frame_of, inexact_integer, to_kind
 from rayforest.errors import ConfigError
 from rayforest.project import ColumnSection
@@ -310,16 +311,21 @@ def _always_read(stored: pl.DataType, kind: Kind) -> bool:
 
 
 def is_missing(stored: pl.DataType, column: ColumnContract) -> pl.Expr:
-    """True where the stored value is null, NaN, blank, or one of the column's words for missing."""
+    """True where the stored value is null, NaN, empty, or one of the column's words for missing.
+
+    Blanks and tabs around do not count, unless the column is text.
+    """
     value = pl.col(column.name)
     missing = value.is_null()
     if stored.is_float():
         missing |= value.is_nan()
     if stored == pl.String:
-        missing |= value.str.strip_chars() == ""
-        words = [v for v in column.null_values if isinstance(v, str)]
+        is_text = column.kind is Kind.STRING
+        text = value if is_text else value.str.strip_chars(BLANKS)
+        missing |= text == ""
+        words = [v if is_text else v.strip(BLANKS) for v in column.null_values if isinstance(v, str)]
         if words:
-            missing |= value.str.strip_chars().is_in(words)
+            missing |= text.is_in(words)
     numbers = [float(v) for v in column.null_values if isinstance(v, int | float)]
     if numbers and (stored.is_numeric() or column.kind in (Kind.NUMBER, Kind.STRING)):
         missing |= to_kind(column.plain(value, stored), stored, Kind.NUMBER).is_in(numbers).fill_null(value=False)

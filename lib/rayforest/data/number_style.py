@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from rayforest.data.sql.text import BLANKS
+
 _BLANKS = " \u00a0\u202f"
 """Where thousands are set apart by a blank, any of these."""
 _NO_NUMBER = "x"
@@ -36,7 +38,7 @@ class NumberStyle:
         pattern = (
             rf"^[ \t]*[+-]?(?:{grouped}[0-9]*)(?:{re.escape(self.decimal)}[0-9]*)?(?:[eE][+-]?[0-9]+)?[ \t]*$"
         )  # fmt: skip
-        digits = text.str.strip_chars(" \t")
+        digits = text.str.strip_chars(BLANKS)
         digits = digits.str.replace_all(marks, "") if marks else digits
         plain = digits.str.replace(self.decimal, ".", literal=True)
         return pl.when(text.str.contains(pattern)).then(plain).when(text.is_not_null()).then(pl.lit(_NO_NUMBER))

@@ -7,7 +7,14 @@ import pyarrow as pa
 
 from rayforest.data.kinds import Kind
 from rayforest.data.sql.expression import EARLIEST_MICROS, LATEST_MICROS
-from rayforest.data.sql.text import category_text, in_calendar, text_to_boolean, text_to_number, text_to_timestamp
+from rayforest.data.sql.text import (
+    BLANKS,
+    category_text,
+    in_calendar,
+    text_to_boolean,
+    text_to_number,
+    text_to_timestamp,
+)
 
 
 def frame_of(table: pa.Table) -> pl.DataFrame:
@@ -97,7 +104,7 @@ def _timestamp(value: pl.Expr, stored: pl.DataType, format: str | None) -> pl.Ex
     if stored == pl.Date:
         return _micros(value.to_physical().cast(pl.Int64), 1 / 86_400)
     if format is not None and (stored == pl.String or stored.is_integer()):  # 20260131 with "%Y%m%d"
-        text = value.cast(pl.String).str.strip_chars()
+        text = value.cast(pl.String).str.strip_chars(BLANKS)
         return text.str.to_datetime(format, time_unit="us", strict=False, exact=True)
     if stored == pl.String:
         return text_to_timestamp(value)

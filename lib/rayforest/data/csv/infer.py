@@ -11,6 +11,7 @@ import polars as pl
 
 from rayforest.data.kinds import Kind
 from rayforest.data.number_style import PLAIN, NumberStyle
+from rayforest.data.sql.text import BLANKS
 from rayforest.data.values import to_kind
 
 _BOOLEAN_WORDS = ("true", "false")
@@ -50,7 +51,9 @@ def guess_each(texts: pl.Series, rows: Sequence[int], numbers: NumberStyle = PLA
     whole = count(readable_as(texts, Kind.NUMBER, numbers=numbers)) if values.any() else values
     left = bool((whole < values).any())
     times = count(readable_as(texts, Kind.TIMESTAMP)) if left else np.zeros_like(values)
-    words = count(texts.str.strip_chars().str.to_lowercase().is_in(_BOOLEAN_WORDS)) if left else np.zeros_like(values)
+    words = (
+        count(texts.str.strip_chars(BLANKS).str.to_lowercase().is_in(_BOOLEAN_WORDS)) if left else np.zeros_like(values)
+    )
     return [_guess(*counts) for counts in zip(*(c.tolist() for c in (values, whole, times, words)), strict=True)]
 
 

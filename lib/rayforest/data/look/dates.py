@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from rayforest.data.sniff.words import NEARLY_ALL
+from rayforest.data.sql.text import BLANKS
 
 FIRST_YEAR, LAST_YEAR = 1900, 2200
 """A guessed format that reads other years is no guess."""
@@ -96,7 +97,7 @@ def _odd_year(years: pl.Series, form: str) -> str | None:
 
 
 def _read(texts: pl.Series, form: str) -> pl.Series:
-    return texts.str.strip_chars().str.to_datetime(form, time_unit="us", strict=False, exact=True)
+    return texts.str.strip_chars(BLANKS).str.to_datetime(form, time_unit="us", strict=False, exact=True)
 
 
 def _formats(text: str) -> tuple[str, ...]:

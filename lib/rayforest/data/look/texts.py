@@ -20,6 +20,7 @@ from rayforest.data.look.null_words import split_words, words_by_column
 from rayforest.data.look.numbers import LOOSE, choose_style, count_styles
 from rayforest.data.number_style import NumberStyle
 from rayforest.data.sniff.words import NEARLY_ALL, NULL_AMID_NUMBERS, NULL_WORDS
+from rayforest.data.sql.text import BLANKS
 from rayforest.data.values import to_kind
 
 _BOOLEANS = ("true", "false")
@@ -112,7 +113,7 @@ def _shapes(counts: pl.DataFrame) -> dict[int, dict[str, int]]:
         _ROWS.filter(_VALUE.str.contains(r"\d.*\D.*\d")).sum().alias("dated"),
         _ROWS.filter(_VALUE.str.contains(r"^\s*\d{4}-")).sum().alias("iso"),
         _ROWS.filter(_VALUE.str.contains(LOOSE)).sum().alias("loose"),
-        _VALUE.str.strip_chars().str.to_lowercase().is_in(_BOOLEANS).all().alias("booleans"),
+        _VALUE.str.strip_chars(BLANKS).str.to_lowercase().is_in(_BOOLEANS).all().alias("booleans"),
     )
     return {row.pop("column"): row for row in table.collect().iter_rows(named=True)}
 
@@ -182,7 +183,7 @@ def _read_others(solid: pl.DataFrame, readings: dict[int, _Reading], shapes: dic
 def _read_dates(own: pl.DataFrame, reading: _Reading, shape: dict[str, int]) -> None:
     texts, rows = own.sort("rows", "value", descending=[True, False]).select("value", "rows").get_columns()
     if reading.format is not None:  # 20260131, in a column whose name says that it is a day
-        times = texts.str.strip_chars().str.to_datetime(reading.format, time_unit="us", strict=False)
+        times = texts.str.strip_chars(BLANKS).str.to_datetime(reading.format, time_unit="us", strict=False)
         if not times.null_count() and times.dt.year().is_between(1900, 2200).all():
             reading.kind = Kind.TIMESTAMP
         else:

@@ -4,6 +4,10 @@ Numbers are written with the fewest digits that read back as the same double: wh
 "-17"), others as "0.25", very large and small ones as "1e+16" and "1e-7"; both zeros are "0".
 Numbers are read from decimal text with up to 40 digits on either side of the point and an exponent of up to 249, so
 that reading can neither overflow nor underflow; "inf", "nan", "1_000" and "0x10" are no numbers.
+
+Text is taken as it stands, and is missing where it is empty or one of the words that the project file names. Around
+values of other kinds, and around the words for missing ones, the two `BLANKS` do not count. Other characters that
+Unicode counts as white space (no-break and ideographic blanks, line ends) belong to the text everywhere.
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ import polars as pl
 
 from rayforest.data.kinds import Kind
 from rayforest.data.sql.expression import EARLIEST_MICROS, LATEST_MICROS
+
+BLANKS = " \t"
 
 NUMBER_PATTERN = (
     r"[ \t]*[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})"
@@ -78,11 +84,11 @@ def text_to_number(values: pl.Expr) -> pl.Expr:
 
 def _read_numbers(texts: pl.Series) -> pl.Series:
     """The cast alone where it takes no more than the pattern: short texts without letters. Others are matched too."""
-    numbers = texts.str.strip_chars(" \t").cast(pl.Float64, strict=False)
+    numbers = texts.str.strip_chars(BLANKS).cast(pl.Float64, strict=False)
     unusual = (texts.str.len_bytes() > _PLAIN_BYTES) | texts.str.contains_any(list("eEiInN"))
     if not unusual.any():
         return numbers
-    matched = texts.set(~unusual, None).str.extract(f"^({NUMBER_PATTERN})$").str.strip_chars(" \t")
+    matched = texts.set(~unusual, None).str.extract(f"^({NUMBER_PATTERN})$").str.strip_chars(BLANKS)
     return numbers.zip_with(~unusual, matched.cast(pl.Float64, strict=False))
 
 
