@@ -8,10 +8,11 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+import rayforest
 from rayforest.engine.memory import KEPT_MEMORY
 from rayforest.errors import ConfigError
 from rayforest.jobs import demo, look, stages, where
@@ -26,6 +27,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"rayforest {rayforest.__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
+]
+
+
+@app.callback()
+def _options(version: Version = False) -> None: ...
+
+
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start": (demo.demo, demo.generate, look.init, look.check),
     "Stages": (stages.run, stages.prepare, stages.tune, stages.export, stages.score),
@@ -53,6 +71,9 @@ def main() -> NoReturn:
 def _run() -> int:
     try:
         return int(app(standalone_mode=False) or 0)
+    except BrokenPipeError:  # `rayforest files DEST | head`; what is left to flush at exit would say so again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     except UsageError as error:
         error.show()
         if "--json" in sys.argv:

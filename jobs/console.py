@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rayforest.engine.library_warnings import hide_library_warnings
-from rayforest.errors import InterruptedRunError, RayforestError
+from rayforest.errors import InterruptedRunError, RayforestError, place_of
 from rayforest.jobs.metrics_text import metric_lines
 
 if TYPE_CHECKING:
@@ -115,25 +115,13 @@ def carry_out(
     try:
         with ConsoleReporter(as_json=as_json) as reporter:
             result = work(reporter)
-    except KeyboardInterrupt:
-        error: RayforestError = InterruptedRunError(
-            f"{command} was interrupted", next_step="run the same command again: what is finished is kept"
-        )
-    except RayforestError as raised:
-        error = raised
-        if debug:
-            _show_trace()
     except BrokenPipeError:
         return 1
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as raised:  # no user sees a stack trace unasked; and a panic in Rust is no Exception
-        error = RayforestError(
-            f"{command} failed unexpectedly: {type(raised).__name__}",
-            found=str(raised).splitlines()[0][:300] if debug and str(raised) else "",
-            next_step="run it again with --debug for the stack trace, and please report it",
-        )
-        if debug:
+        error = _told(command, raised, debug=debug)
+        if debug and not isinstance(raised, KeyboardInterrupt):
             _show_trace()
     else:
         if as_json:
@@ -145,6 +133,28 @@ def carry_out(
         print(json.dumps({"command": command, "error": error.as_dict()}), flush=True)
     _error_line(f"error: {error}")
     return error.exit_code
+
+
+def _told(command: str, raised: BaseException, *, debug: bool) -> RayforestError:
+    """What went wrong, as an error of ours. What others say may hold a value of a row: only --debug shows it."""
+    if isinstance(raised, RayforestError):
+        return raised
+    if isinstance(raised, KeyboardInterrupt):
+        return InterruptedRunError(
+            f"{command} was interrupted", next_step="run the same command again: what is finished is kept"
+        )
+    place = place_of(raised) or "an unknown place"
+    if isinstance(raised, OSError) and raised.strerror:  # a full disk, a permission: the system's own words
+        return RayforestError(
+            f"{command} could not use {raised.filename}" if raised.filename else f"{command} failed at {place}",
+            found=raised.strerror.lower(),
+            next_step="remove the cause and run the same command again: what is finished is kept",
+        )
+    return RayforestError(
+        f"{command} failed unexpectedly: {type(raised).__name__} at {place}",
+        found=str(raised).splitlines()[0][:300] if debug and str(raised) else "",
+        next_step="run it again with --debug for the stack trace, and please report it",
+    )
 
 
 def _show_trace() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rayforest.jobs.console import ConsoleReporter, carry_out
+from rayforest.jobs.facts import fact_lines
 from rayforest.jobs.options import AsJson, Debug, Overrides, ProjectFile
 from rayforest.jobs.streams import print_file_text
 
@@ -91,14 +92,10 @@ def show(destination: Destination, as_json: AsJson = False, debug: Debug = False
 
         return describe(destination)
 
-    def print_table(table: dict[str, object], indent: str = "") -> None:
-        for name, value in table.items():
-            if isinstance(value, dict):
-                print(f"{indent}{name}")
-                print_table(value, indent + "  ")
-            else:
-                print(f"{indent}{name:<22} {value}")
+    def print_facts(table: dict[str, object]) -> None:
+        for line in fact_lines({name: value for name, value in table.items() if name != "command"}):
+            print(line)
 
     raise typer.Exit(
-        carry_out("show", work, as_json=as_json, debug=debug, show=print_table, as_dict=lambda table: table)
+        carry_out("show", work, as_json=as_json, debug=debug, show=print_facts, as_dict=lambda table: table)
     )

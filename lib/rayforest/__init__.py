@@ -17,7 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rayforest.api import RunResult, dataset, export, files, prepare, read, run, score, tune
+    from rayforest.api import RunResult, dataset, export, files, init, prepare, read, run, score, show, tune
     from rayforest.checking import check
     from rayforest.data.payments import generate_payments
     from rayforest.data.starter import starter_project
@@ -37,11 +37,13 @@ _HOME = {
     "export": "rayforest.api",
     "files": "rayforest.api",
     "generate_payments": "rayforest.data.payments",
+    "init": "rayforest.api",
     "load_project": "rayforest.project",
     "prepare": "rayforest.api",
     "read": "rayforest.api",
     "run": "rayforest.api",
     "score": "rayforest.api",
+    "show": "rayforest.api",
     "starter_project": "rayforest.data.starter",
     "tune": "rayforest.api",
 }
@@ -56,11 +58,13 @@ __all__ = [
     "export",
     "files",
     "generate_payments",
+    "init",
     "load_project",
     "prepare",
     "read",
     "run",
     "score",
+    "show",
     "starter_project",
     "tune",
 ]
@@ -72,3 +76,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, "__version__"})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rayforest.project import Project, load_project
+from rayforest.project import Project, loaded_project
 from rayforest.report import Reporter, Silent, StageResult
 
 if TYPE_CHECKING:
@@ -41,13 +41,46 @@ class RunResult:
         }
 
 
+def init(
+    data: str | Path | Sequence[str | Path], *, target: str | None = None, folder: str | Path | None = None
+) -> str:
+    """The text of a commented project file over some data, as `rayforest init` prints it.
+
+    Args:
+        data: a path, glob or folder, or several, relative to the current folder.
+        target: a column or an SQL expression to predict; None: guessed.
+        folder: where the file is to lie, to which its paths are relative; None: the current folder.
+
+    Raises:
+        InputError: nothing found, the first file cannot be read, or the files are of unlike tables.
+        ConfigError: `target` is neither a column nor an expression over the columns.
+    """
+    from rayforest.data.starter import starter_project
+
+    given = [data] if isinstance(data, str | Path) else data
+    return starter_project([str(one) for one in given], target=target, folder=folder)
+
+
 def prepare(
     project: ProjectLike, *, overrides: Sequence[str] = (), replace: bool = False, reporter: Reporter | None = None
 ) -> StageResult:
-    """Check, clean, compute and split raw tables into ROOT/prepared. See `rayforest.data.prepare`."""
+    """Check, clean, compute and split raw tables into ROOT/prepared. See `rayforest.data.prepare`.
+
+    Args:
+        project: the path of a project file, or a `Project` from `load_project`.
+        overrides: `section.key=value` texts that win over the file's keys, as --set does; only with a path.
+        replace: write a new version where the destination holds a result of other inputs or settings.
+        reporter: is told what happens; silent by default.
+
+    Raises:
+        ConfigError: the project file, an expression in it or the address of Ray is wrong.
+        InputError: an input is missing or unreadable.
+        RefusedError: the destination holds a result of other inputs or settings, and `replace` is false.
+        UnfinishedError: shards failed, or more rows than the error budget allows.
+    """
     from rayforest.data import prepare as stage
 
-    loaded, reporter = _loaded(project, overrides), reporter or Silent()
+    loaded, reporter = loaded_project(project, overrides), reporter or Silent()
     with open_executor(loaded, reporter) as executor:
         return stage.prepare(loaded, replace=replace, executor=executor, reporter=reporter)
 
@@ -55,10 +88,23 @@ def prepare(
 def tune(
     project: ProjectLike, *, overrides: Sequence[str] = (), replace: bool = False, reporter: Reporter | None = None
 ) -> StageResult:
-    """Find the best LightGBM model on ROOT/prepared. See `rayforest.training.tune`."""
+    """Find the best LightGBM model on ROOT/prepared. See `rayforest.training.tune`.
+
+    Args:
+        project: the path of a project file, or a `Project` from `load_project`.
+        overrides: `section.key=value` texts that win over the file's keys, as --set does; only with a path.
+        replace: write a new version where the destination holds a result of other inputs or settings.
+        reporter: is told what happens; silent by default.
+
+    Raises:
+        ConfigError: the project file, an expression in it or the address of Ray is wrong.
+        InputError: an input is missing or unreadable.
+        RefusedError: the destination holds a result of other inputs or settings, and `replace` is false.
+        UnfinishedError: shards failed, or more rows than the error budget allows.
+    """
     from rayforest.training import tune as stage
 
-    loaded, reporter = _loaded(project, overrides), reporter or Silent()
+    loaded, reporter = loaded_project(project, overrides), reporter or Silent()
     with open_executor(loaded, reporter) as executor:
         return stage.tune(loaded, replace=replace, executor=executor, reporter=reporter)
 
@@ -66,32 +112,69 @@ def tune(
 def export(
     project: ProjectLike, *, overrides: Sequence[str] = (), replace: bool = False, reporter: Reporter | None = None
 ) -> StageResult:
-    """Write one verified ONNX bundle into ROOT/bundle. See `rayforest.scoring.export`."""
+    """Write one verified ONNX bundle into ROOT/bundle. See `rayforest.scoring.export`.
+
+    Args:
+        project: the path of a project file, or a `Project` from `load_project`.
+        overrides: `section.key=value` texts that win over the file's keys, as --set does; only with a path.
+        replace: write a new version where the destination holds a result of other inputs or settings.
+        reporter: is told what happens; silent by default.
+
+    Raises:
+        ConfigError: the project file, an expression in it or the address of Ray is wrong.
+        InputError: an input is missing or unreadable.
+        RefusedError: the destination holds a result of other inputs or settings, and `replace` is false.
+        UnfinishedError: shards failed, or more rows than the error budget allows.
+    """
     from rayforest.scoring import export as stage
 
-    return stage.export(_loaded(project, overrides), replace=replace, reporter=reporter)
+    return stage.export(loaded_project(project, overrides), replace=replace, reporter=reporter)
 
 
 def score(
     project: ProjectLike, *, overrides: Sequence[str] = (), replace: bool = False, reporter: Reporter | None = None
 ) -> StageResult:
-    """Score raw tables with ROOT/bundle, every row exactly once. See `rayforest.scoring.score`."""
+    """Score raw tables with ROOT/bundle, every row exactly once. See `rayforest.scoring.score`.
+
+    Args:
+        project: the path of a project file, or a `Project` from `load_project`.
+        overrides: `section.key=value` texts that win over the file's keys, as --set does; only with a path.
+        replace: write a new version where the destination holds a result of other inputs or settings.
+        reporter: is told what happens; silent by default.
+
+    Raises:
+        ConfigError: the project file, an expression in it or the address of Ray is wrong.
+        InputError: an input is missing or unreadable.
+        RefusedError: the destination holds a result of other inputs or settings, and `replace` is false.
+        UnfinishedError: shards failed, or more rows than the error budget allows.
+    """
     from rayforest.scoring import score as stage
 
-    loaded, reporter = _loaded(project, overrides), reporter or Silent()
+    loaded, reporter = loaded_project(project, overrides), reporter or Silent()
     with open_executor(loaded, reporter) as executor:
         return stage.score(loaded, replace=replace, executor=executor, reporter=reporter)
 
 
 def run(project: ProjectLike, *, overrides: Sequence[str] = (), reporter: Reporter | None = None) -> RunResult:
-    """All four stages: skips what is done for the same inputs, and replaces what is out of date."""
+    """All four stages: skips what is done for the same inputs, and replaces what is out of date.
+
+    Args:
+        project: the path of a project file, or a `Project` from `load_project`.
+        overrides: `section.key=value` texts that win over the file's keys, as --set does; only with a path.
+        reporter: is told what happens; silent by default.
+
+    Raises:
+        ConfigError: the project file, an expression in it or the address of Ray is wrong.
+        InputError: an input is missing or unreadable.
+        UnfinishedError: shards failed, or more rows than the error budget allows.
+    """
     from rayforest.data import prepare as preparing
     from rayforest.scoring import export as exporting
     from rayforest.scoring import score as scoring
     from rayforest.training import tune as tuning
 
     began = time.monotonic()
-    loaded, reporter = _loaded(project, overrides), reporter or Silent()
+    loaded, reporter = loaded_project(project, overrides), reporter or Silent()
     with open_executor(loaded, reporter) as executor:
         steps = (
             preparing.prepare(loaded, replace=True, executor=executor, reporter=reporter),
@@ -106,6 +189,13 @@ def files(destination: str | Path, *, quarantine: bool = False) -> Iterator[str]
     """Absolute paths or URIs of the current version's data files in input order, or of its quarantine files.
 
     A version without tables (tuned, bundle) has its plain files instead.
+
+    Args:
+        destination: a stage's destination, a folder or URI.
+        quarantine: list the files of the quarantined rows.
+
+    Raises:
+        InputError: nothing was published there.
     """
     from rayforest.engine.publish import read_manifest
     from rayforest.engine.store import open_store
@@ -116,6 +206,20 @@ def files(destination: str | Path, *, quarantine: bool = False) -> Iterator[str]
     if not manifest.shards:
         return (manifest.store.locate(f"{manifest.base}/{name}") for name in (*manifest.extras, "manifest.json"))
     return manifest.files()
+
+
+def show(destination: str | Path) -> dict[str, object]:
+    """What a destination or a bundle holds: the JSON object of `rayforest show --json`.
+
+    Args:
+        destination: a stage's destination, a folder or URI, or the folder of one bundle.
+
+    Raises:
+        InputError: nothing was published there.
+    """
+    from rayforest.showing import describe
+
+    return describe(destination)
 
 
 def read(destination: str | Path) -> pl.LazyFrame:
@@ -161,7 +265,3 @@ def open_executor(project: Project, reporter: Reporter) -> Iterator[Executor]:
         yield executor
     finally:
         executor.close()
-
-
-def _loaded(project: ProjectLike, overrides: Sequence[str]) -> Project:
-    return project if isinstance(project, Project) else load_project(project, overrides)

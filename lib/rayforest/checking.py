@@ -11,10 +11,11 @@ from rayforest.data.inputs import data_source, look_at_inputs, score_source
 from rayforest.data.prepare import key_types, table_notes
 from rayforest.data.recipe import Recipe
 from rayforest.data.table_schema import TableSchema
+from rayforest.engine.executors import refuse_unreachable
 from rayforest.engine.usable import refuse_unusable
 from rayforest.errors import InputError
 from rayforest.onnx.feature_graph import approximate
-from rayforest.project import Project, load_project
+from rayforest.project import Project, loaded_project
 from rayforest.scoring.export import refuse_inexpressible
 from rayforest.scoring.outputs import possible_outputs
 from rayforest.scoring.scored_table import passed_on_columns, refuse_output_names, score_contract, scored_schema
@@ -100,11 +101,16 @@ def check(project: ProjectLike, *, overrides: Sequence[str] = ()) -> CheckReport
     Opens each file: the footer of a Parquet file, the header and a sample of rows of a text table. None is opened where
     prepare or score has seen them all before.
 
+    Args:
+        project: the path of a project file, or a `Project` from `load_project`.
+        overrides: `section.key=value` texts that win over the file's keys, as --set does; only with a path.
+
     Raises:
         ConfigError: something in the project file is wrong.
         InputError: an input is missing or unreadable, or its files do not fit together.
     """
-    loaded = project if isinstance(project, Project) else load_project(project, overrides)
+    loaded = loaded_project(project, overrides)
+    refuse_unreachable(loaded.run.executor, loaded.run.address)
     inputs = look_at_inputs(data_source(loaded), loaded.stage("prepared"))
     recipe = compile_recipe(loaded, inputs.schema)
     apart = score_source(loaded) != inputs.source

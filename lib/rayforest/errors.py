@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class RayforestError(Exception):
@@ -80,6 +82,19 @@ class InterruptedRunError(RayforestError):
 
 def _rebuild(kind: type[RayforestError], what: str, expected: str, found: str, next_step: str) -> RayforestError:
     return kind(what, expected=expected, found=found, next_step=next_step)
+
+
+def place_of(error: BaseException) -> str:
+    """Where an error arose, as FILE:LINE: the last place in rayforest's own code, else the last one. Empty if unknown.
+
+    The place says what an error's message cannot, which may hold a value of a user's row.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    home = str(Path(__file__).parent)
+    own = [frame for frame in frames if frame.filename.startswith(home)]
+    if own:
+        return f"{own[-1].filename[len(home) + 1 :]}:{own[-1].lineno}"
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

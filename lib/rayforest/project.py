@@ -438,6 +438,24 @@ def load_project(path: str | Path, overrides: Sequence[str] = ()) -> Project:
     return _validate(expand(table), base=file.absolute().parent, subject=str(file), text=text, given=given)
 
 
+def loaded_project(project: Project | str | Path, overrides: Sequence[str] = ()) -> Project:
+    """A project from its file, or one that was loaded before.
+
+    Raises:
+        ConfigError: as `load_project`; or overrides came with a project that is validated already.
+    """
+    if not isinstance(project, Project):
+        return load_project(project, overrides)
+    if overrides:
+        raise ConfigError(
+            "overrides cannot change a project that is loaded",
+            expected="the path of a project file, with overrides",
+            found=f"a Project, with {', '.join(overrides)}",
+            next_step="give them earlier: load_project(path, overrides)",
+        )
+    return project
+
+
 def used_variables(path: str | Path, overrides: Sequence[str] = ()) -> list[str]:
     """Names of the environment variables that a project file, which `load_project` has taken, and overrides use."""
     table, _ = _parse(Path(path).read_text(encoding="utf-8-sig"), str(path), overrides)

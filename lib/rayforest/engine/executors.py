@@ -131,6 +131,18 @@ def choose_executor(
     raise ConfigError(f"no executor is called {kind!r}", expected="auto, in-process or ray", found=kind)
 
 
+def refuse_unreachable(kind: str, address: str | None) -> None:
+    """Refuse the address of a Ray that `choose_executor` could not use; nothing is started.
+
+    Raises:
+        ConfigError: no Ray that this process can use answers there.
+    """
+    named = named_address(address)
+    if kind != "in-process" and named is not None:
+        with present_token(None):
+            find_ray(named)
+
+
 class InProcess:
     """Threads of this process: start at once and share memory. Arrow, Polars, onnxruntime, LightGBM release the GIL."""
 

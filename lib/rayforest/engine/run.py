@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import re
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -27,7 +26,15 @@ from rayforest.engine.progress import Progress
 from rayforest.engine.record import Record, read_record, read_records, schema_path, step_folder
 from rayforest.engine.shards import Shard
 from rayforest.engine.store import Store, settle
-from rayforest.errors import ConfigError, InputError, InterruptedRunError, RayforestError, RefusedError, UnfinishedError
+from rayforest.errors import (
+    ConfigError,
+    InputError,
+    InterruptedRunError,
+    RayforestError,
+    RefusedError,
+    UnfinishedError,
+    place_of,
+)
 
 _HOPELESS_SHARDS = 100
 """A run in which this many shards fail before any has ever finished is ended: nothing works."""
@@ -339,6 +346,5 @@ def _describe(error: BaseException) -> str:
         return error.what + (f" ({', '.join(details)})" if details else "")
     if isinstance(error, (OSError, ImportError, ShardError, OverdueError, WorkerLostError)):
         return f"{error}" if isinstance(error, ShardError) else f"{type(error).__name__}: {error}"
-    place = traceback.extract_tb(error.__traceback__)
-    where = f" at {place[-1].filename.rsplit('/', 1)[-1]}:{place[-1].lineno}" if place else ""
-    return f"{type(error).__name__}{where}"
+    place = place_of(error)
+    return f"{type(error).__name__} at {place}" if place else type(error).__name__
