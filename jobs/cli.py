@@ -16,7 +16,7 @@ import rayforest
 from rayforest.engine.memory import KEPT_MEMORY
 from rayforest.errors import ConfigError
 from rayforest.jobs import demo, look, stages, where
-from rayforest.jobs.streams import escape_what_cannot_be_shown, silence_warnings, use_utf8, without_panics
+from rayforest.jobs.streams import escape_what_cannot_be_shown, use_utf8, without_panics
 
 UsageError: Any = typer.BadParameter.__bases__[0]  # of typer's own copy of click, or of click itself
 
@@ -60,7 +60,6 @@ def main() -> NoReturn:
     """Entry point of the `rayforest` command. SIGTERM stops a run as cleanly as Ctrl-C does."""
     use_utf8()
     escape_what_cannot_be_shown()
-    silence_warnings()
     os.environ.update(KEPT_MEMORY | os.environ)  # read when Arrow is loaded, which is later
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with nullcontext() if "--debug" in sys.argv else without_panics():

@@ -8,7 +8,6 @@ import re
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
@@ -48,12 +47,6 @@ def print_file_text(text: str) -> None:
     sys.stdout.flush()
     raw.write(text.encode("utf-8", "surrogateescape"))
     raw.flush()
-
-
-def silence_warnings() -> None:
-    """Keep Python warnings of libraries from the user, unless Python was started with a wish of its own."""
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
 
 
 @contextmanager
