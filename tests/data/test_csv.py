@@ -17,7 +17,7 @@ from table_reading import csv_source, read_all
 
 from rayforest.data.csv import pieces as csv_pieces
 from rayforest.data.csv import rows as csv_rows
-from rayforest.data.csv.stray import STRAY_QUOTE
+from rayforest.data.csv.rows import OPEN_QUOTE
 from rayforest.data.kinds import Kind
 from rayforest.data.source import CsvFormat, Source, columns, inspect, list_files, read
 from rayforest.engine.shards import plan_shards
@@ -59,7 +59,7 @@ def test_any_slicing_gives_the_rows_of_one_slice(
 def test_rows_are_those_of_the_csv_module_and_what_it_calls_wrong_is_broken(tmp_path: Path, body: str) -> None:
     source = csv_source(tmp_path, f"a,b,c\n{body}".encode(), CsvFormat())
     found = read_all(source)
-    assume(not any(broken.reason == STRAY_QUOTE for broken in found.broken.values()))  # the csv module swallows rows
+    assume(not any(broken.reason == OPEN_QUOTE for broken in found.broken.values()))  # the csv module swallows rows
     lenient = [row for row in csv.reader(io.StringIO(body, newline="")) if row]
     assert found.count == len(lenient)
     for (_, row), values in found.values.items():
@@ -102,7 +102,7 @@ def test_a_quote_that_nothing_closes_breaks_its_own_line_and_swallows_no_row(
     data = (b'a,b\n1,2\n3,"4\n' + after).decode().encode(encoding)
     found = read_all(csv_source(tmp_path, data, CsvFormat(encoding=encoding)))
     ((place, broken),) = found.broken.items()
-    assert (place, broken.reason, broken.raw) == (("table.csv", 1), STRAY_QUOTE, '3,"4')
+    assert (place, broken.reason, broken.raw) == (("table.csv", 1), OPEN_QUOTE, '3,"4')
     assert len(found.values) == 101
 
 

@@ -7,12 +7,14 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rayforest.data.contents import wide_encoding
 from rayforest.data.csv.blocks import BLOCK_BYTES, keeps_ascii, read_blocks, to_utf8
 from rayforest.data.csv.compressed import compression
-from rayforest.data.csv.rows import split_rows
-from rayforest.data.csv.stray import STRAY_QUOTE
+from rayforest.data.csv.dialect import Dialect
+from rayforest.data.csv.rows import OPEN_QUOTE, split_rows
+from rayforest.data.csv.single_blanks import single_blanks
 from rayforest.data.raw import CsvFormat, RowText
 from rayforest.errors import InputError
 
@@ -82,7 +84,7 @@ def _parse_head(uri: str, form: CsvFormat, begin: bytes, *, complete: bool) -> C
                 return None
             raise InputError(f"{uri} has fewer lines than skip_lines", expected=f"more than {form.skip_lines} lines")
         start = line_end.end()
-    sample = next(split_rows([begin[start:]], ord(form.delimiter), trim=form.trim), None)
+    sample = next(split_rows([begin[start:]], Dialect.of(form)), None)
     if sample is None:
         if not complete:
             return None
@@ -90,19 +92,21 @@ def _parse_head(uri: str, form: CsvFormat, begin: bytes, *, complete: bool) -> C
             raise InputError(f"{uri} is empty", expected="a header row", next_step="leave the file out of the source")
         return CsvHead(form.names, start)
     header_stop = start + sample.offset + int(sample.text.stops[0])
-    stray = {int(row) for row in sample.rows_at(sample.quotes.stray)}
-    if (0 in stray or header_stop + 1 >= len(begin)) and not complete:
+    if (sample.open_quote or header_stop + 1 >= len(begin)) and not complete:
         return None
-    if 0 in stray and form.header:
+    if sample.open_quote and form.header:
         raise InputError(
-            f"{uri}: the header has {STRAY_QUOTE}",
+            f"{uri}: the header has {OPEN_QUOTE}",
             expected="names whose quotes are closed",
             next_step="mend the header; or leave it out with skip_lines, and set header = false and names = [...]",
         )
-    sound = [row for row in range(min(100, len(sample))) if row not in stray]
-    rows = [_fields(uri, sample.text, row, form) for row in ([0] if form.header else sound or [0])]
-    names = form.names or tuple((rows[0][i] if form.header else "") or f"c{i + 1}" for i in range(len(rows[0])))
-    if all(len(row) != len(names) for row in rows):
+    rows = [_fields(uri, sample.text, row, form) for row in range(1 if form.header else min(100, len(sample)))]
+    first = rows[0][:-1] if form.trailing_delimiter and len(rows[0]) > 1 and not rows[0][-1] else rows[0]
+    names = form.names or tuple((name if form.header else "") or f"c{i}" for i, name in enumerate(first, 1))
+    if form.repeated_names == "number":
+        names = numbered(names)
+    fitting = {len(names), len(names) + form.trailing_delimiter}
+    if all(len(row) not in fitting for row in rows):
         what = "header has" if form.header else "rows have"
         raise InputError(
             f"{uri}: names do not fit the file",
@@ -118,9 +122,19 @@ def _parse_head(uri: str, form: CsvFormat, begin: bytes, *, complete: bool) -> C
 def _fields(uri: str, text: RowText, row: int, form: CsvFormat) -> list[str]:
     line = text.data[int(text.starts[row]) : int(text.stops[row])]
     decoded = line.decode(form.encoding if keeps_ascii(form.encoding) else "utf-8", "replace")
+    dialect = Dialect.of(form)
+    if dialect.by_blanks:
+        decoded = single_blanks(decoded.encode(), dialect).decode()
+    quoting: dict[str, Any] = {"quotechar": form.quote} if form.quote else {"quoting": csv.QUOTE_NONE}
     try:
         fields = next(
-            csv.reader(io.StringIO(decoded, newline=""), delimiter=form.delimiter, skipinitialspace=form.trim)
+            csv.reader(
+                io.StringIO(decoded, newline=""),
+                delimiter=" " if dialect.by_blanks else form.delimiter,
+                escapechar=form.escape,
+                skipinitialspace=dialect.trim,
+                **quoting,
+            )
         )
     except csv.Error as error:
         raise InputError(f"{uri}: the header cannot be read", found=str(error)) from error
@@ -142,6 +156,19 @@ def _refuse_nul(uri: str, names: Sequence[str], begin: bytes) -> None:
     )
 
 
+def numbered(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, each only once: one that stood before becomes x_2, x_3, and never a name that the header has."""
+    taken, found = set(names), list[str]()
+    seen: set[str] = set()
+    for name in names:
+        count, fresh = 2, name
+        while fresh in seen or (fresh != name and fresh in taken):
+            fresh, count = f"{name}_{count}", count + 1
+        seen.add(fresh)
+        found.append(fresh)
+    return tuple(found)
+
+
 def _refuse_repeated(uri: str, names: Sequence[str]) -> None:
     seen: dict[str, int] = {}
     for position, name in enumerate(names, 1):
@@ -150,7 +177,8 @@ def _refuse_repeated(uri: str, names: Sequence[str]) -> None:
                 f"{uri}: two columns are named {name!r}",
                 expected="a name only once",
                 found=f"columns {seen[name]} and {position} of {len(names)}",
-                next_step="give every column its own name: names = [...] in [data.format]",
+                next_step='set repeated_names = "number" in [data.format] for '
+                f"{name}_2, or give every column its own name: names = [...]",
             )
         seen[name] = position
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rayforest.data.csv.dialect import Dialect
 from rayforest.data.csv.head import is_one_piece, read_head, rows_stream
 from rayforest.data.csv.rows import RowBlock, split_rows
 from rayforest.data.raw import CsvFormat
@@ -16,7 +17,7 @@ PIECE_BYTES = 16 << 20
 def count_pieces(uri: str, size: int, form: CsvFormat, shard_rows: int) -> tuple[Piece, ...]:
     """Cut a file into pieces at line starts, in one pass over its bytes with flat memory."""
     head = read_head(uri, form)
-    blocks = split_rows(rows_stream(uri, form, head), ord(form.delimiter), trim=form.trim)
+    blocks = split_rows(rows_stream(uri, form, head), Dialect.of(form))
     if is_one_piece(uri, form):
         rows = decoded_bytes = 0
         for block in blocks:

@@ -3,24 +3,26 @@ r"""Find line ends outside quotes, in vectorised passes over blocks of bytes.
 A quote opens a quoted value only where a value begins; inside, two quotes stand for one, and the next single one
 closes. Everywhere else a quote is an ordinary character. `\n` and `\r` outside quotes both end a line, so `\r\n` leaves
 an empty line between them, and empty lines are not rows. This is how Python's csv module and pyarrow read, too.
-They differ where a quote is stray: see `stray`.
+
+A character after an escape, and what stands in a comment, has no meaning: the scanner looks at a copy of the bytes in
+which it is blotted out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
-from rayforest.data.csv.stray import MAX_QUOTED_BYTES, ends_well, stray_quotes
+from rayforest.data.csv.dialect import Dialect
 
 Positions = npt.NDArray[np.int64]
 
-_QUOTE, _LF, _CR, _SPACE, _TAB = b'"\n\r \t'
+_LF, _CR = b"\n\r"
+_BLOT = 0
+"""Stands for a byte without a meaning."""
 _OUTSIDE, _INSIDE, _CLOSED = 0, 1, 2
 """Where a quote leaves the reader. Closed: outside, unless the next character is a quote, too."""
 
@@ -44,8 +46,6 @@ class Quotes:
     states: npt.NDArray[np.uint8]
     before: int
     """The state at the block's start."""
-    stray: Positions
-    """Quotes that begin a value which no later quote ends; they open nothing."""
 
     @property
     def opens(self) -> npt.NDArray[np.bool_]:
@@ -55,41 +55,65 @@ class Quotes:
     @property
     def closes(self) -> npt.NDArray[np.bool_]:
         """[quotes] true where a quoted value ends."""
-        return _closes(self.positions, self.states)
+        doubled = np.zeros(self.positions.size, dtype=bool)
+        doubled[:-1] = np.diff(self.positions) == 1
+        return np.equal(self.states, _CLOSED) & ~doubled
 
     def inside(self, size: int) -> npt.NDArray[np.bool_]:
         """[size] true for bytes inside quotes; of the quotes themselves, only the opening ones."""
         within = self.states == _INSIDE
-        was_within = _states_before(self.states, self.before) == _INSIDE
+        was_within = np.concatenate(([self.before == _INSIDE], within[:-1]))
         steps = np.zeros(size + 1, dtype=np.int8)
-        steps[0] = self.before == _INSIDE
+        steps[0] = was_within[0]
         steps[self.positions] += within.astype(np.int8) - was_within.astype(np.int8)
         return np.add.accumulate(steps[:size], dtype=np.int8).view(np.bool_)
 
     def up_to(self, stop: int) -> Quotes:
         """Those of the first `stop` bytes."""
         count = int(np.searchsorted(self.positions, stop))
-        return Quotes(self.positions[:count], self.states[:count], self.before, self.stray[self.stray < stop])
+        return Quotes(self.positions[:count], self.states[:count], self.before)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What was found in a block."""
+
+    ends: Positions
+    """Line ends outside quotes."""
+    quotes: Quotes
+    structure: npt.NDArray[np.uint8]
+    """[bytes of the block], those without a meaning blotted out."""
+
+    def up_to(self, stop: int) -> Scan:
+        """What was found in the first `stop` bytes."""
+        return Scan(self.ends[self.ends < stop], self.quotes.up_to(stop), self.structure[:stop])
 
 
 @dataclass
 class RowScanner:
     """Line ends outside quotes, block by block; remembers between blocks whether a quote is open."""
 
-    delimiter: int
-    trim: bool
+    dialect: Dialect
     state: int = _OUTSIDE
     _last: int = _LF
     _last_solid: int = _LF
     """The last byte that is not a blank: where `trim` is on, a quote may follow blanks."""
+    _escaping: bool = False
+    """Whether the block before ended in an escape."""
+    _in_comment: bool = False
 
-    def scan(self, block: bytes, following: Callable[[], Iterable[bytes]] = tuple) -> tuple[Positions, Quotes]:
-        """Positions of the line ends outside quotes in `block`, and its quotes.
+    @property
+    def in_quotes(self) -> bool:
+        return self.state == _INSIDE
 
-        Looks into the blocks that follow where only they tell whether the last quote is stray.
-        """
-        data = np.frombuffer(block, dtype=np.uint8)
-        quotes = self._quotes(block, data, following)
+    def scan(self, block: bytes) -> Scan:
+        """Find the line ends outside quotes in the next block, and its quotes."""
+        dialect, data = self.dialect, np.frombuffer(block, dtype=np.uint8)
+        if dialect.escape is not None:
+            data = self._without_escaped(data)
+        if dialect.comment is not None:
+            data = self._without_comments(data)
+        quotes = self._quotes(data)
         ends = data == _LF
         if b"\r" in block:
             ends |= data == _CR
@@ -97,73 +121,79 @@ class RowScanner:
             ends &= ~quotes.inside(data.size)
         if data.size:
             self._last = int(data[-1])
-            solid = block.rstrip(self.blanks.tobytes())
-            self._last_solid = solid[-1] if solid else self._last_solid
-        return np.flatnonzero(ends), quotes
+            if dialect.trim:
+                solid = data.tobytes().rstrip(self.blanks.tobytes()) if self._last in self.blanks else data
+                self._last_solid = int(solid[-1]) if len(solid) else self._last_solid
+        return Scan(np.flatnonzero(ends), quotes, data)
 
     @cached_property
     def blanks(self) -> npt.NDArray[np.uint8]:
         """Blanks around a value."""
-        return blank_bytes(self.delimiter)
+        return self.dialect.blanks
 
-    def _quotes(self, block: bytes, data: npt.NDArray[np.uint8], following: Callable[[], Iterable[bytes]]) -> Quotes:
-        before, none = self.state, np.empty(0, np.int64)
-        if b'"' not in block:
-            return Quotes(none, np.empty(0, np.uint8), before, none)
-        positions = np.flatnonzero(data == _QUOTE)
+    def _without_escaped(self, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Blot out each byte after an escape; of two escapes, the second one is such a byte."""
+        marks = np.flatnonzero(data == self.dialect.escape)
+        escaped = [0] if self._escaping and data.size else []
+        if marks.size:
+            place = np.arange(marks.size)
+            begins = np.diff(marks, prepend=marks[0] - 2) != 1
+            place -= np.maximum.accumulate(np.where(begins, place, 0))  # in its run of escapes
+            if self._escaping and marks[0] == 0:
+                first_run = int(np.flatnonzero(begins)[1]) if begins.sum() > 1 else marks.size
+                place[:first_run] += 1
+            marks = marks[place % 2 == 0] + 1
+        self._escaping = bool(marks.size and marks[-1] == data.size) or (self._escaping and not data.size)
+        found = np.concatenate((np.array(escaped, np.int64), marks[marks < data.size]))
+        return _blotted(data, found) if found.size else data
+
+    def _without_comments(self, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Blot out the lines outside quotes that begin with a comment's mark, but for the mark itself."""
+        line_ends = np.flatnonzero((data == _LF) | (data == _CR))
+        begins = np.concatenate(([0] if self._last in (_LF, _CR) and not self._in_comment else [], line_ends + 1))
+        begins = begins[begins < data.size].astype(np.int64)
+        begins = begins[data[begins] == self.dialect.comment]
+        if not begins.size and not self._in_comment:
+            return data
+        data, at, ahead = data.copy(), 0, replace(self)
+        if self._in_comment:
+            at = int(line_ends[0]) if line_ends.size else data.size
+            data[:at] = _BLOT
+            self._in_comment = not line_ends.size
+        for begin in begins:
+            if begin < at:
+                continue
+            ahead.skim(data[at:begin])
+            at = int(begin)
+            if ahead.in_quotes:
+                continue
+            place = int(np.searchsorted(line_ends, begin))
+            stop = int(line_ends[place]) if place < line_ends.size else data.size
+            data[begin + 1 : stop] = _BLOT
+            self._in_comment = place == line_ends.size
+        return data
+
+    def skim(self, data: npt.NDArray[np.uint8]) -> None:
+        """Go on to the end of some bytes, for the state that they leave."""
+        if data.size:
+            self._quotes(data)
+            self._last = int(data[-1])
+            solid = data[~np.isin(data, self.blanks)] if self.dialect.trim else data
+            self._last_solid = int(solid[-1]) if solid.size else self._last_solid
+
+    def _quotes(self, data: npt.NDArray[np.uint8]) -> Quotes:
+        before, quote = self.state, self.dialect.quote
+        positions = np.flatnonzero(data == quote) if quote is not None else np.empty(0, np.int64)
+        if not positions.size:
+            return Quotes(positions, np.empty(0, np.uint8), before)
         previous = np.where(positions > 0, data[positions - 1], self._last)
         kinds = np.full(positions.size, _IN_TEXT, dtype=np.uint8)
-        kinds[previous == _QUOTE] = _FOLLOWS_QUOTE
-        solid = self._solid_before(data, positions, previous) if self.trim else previous
-        kinds[(solid == self.delimiter) | (solid == _LF) | (solid == _CR)] = _BEGINS_VALUE
-        states, stray = _run_states(kinds, before), np.zeros(positions.size, dtype=bool)
-        if data.size > MAX_QUOTED_BYTES or self._text_follows_lines(data, positions, kinds, states):
-            stray = stray_quotes(data, positions, kinds != _FOLLOWS_QUOTE, self._ends_well(data, positions))
-            states = _run_states(np.where(stray, _IN_TEXT, kinds), before)
-        blanks = self.blanks.tobytes() if self.trim else b""
-        unseen = not block[positions[-1] + 1 :].strip(blanks)  # what follows the last quote is in the next block
-        while states[-1] == _INSIDE or (unseen and states[-1] == _CLOSED):
-            last = _last_opening(kinds, states, before)
-            if last is None or ends_well(chain([block[positions[last] + 1 :]], following()), self.delimiter, blanks):
-                break
-            stray[last] = True
-            states = _run_states(np.where(stray, _IN_TEXT, kinds), before)
+        kinds[previous == quote] = _FOLLOWS_QUOTE
+        solid = self._solid_before(data, positions, previous) if self.dialect.trim else previous
+        kinds[np.isin(solid, self.dialect.ends_of_values)] = _BEGINS_VALUE
+        states = _run_states(kinds, before)
         self.state = int(states[-1])
-        stray &= (kinds == _BEGINS_VALUE) & (_states_before(states, before) != _INSIDE)
-        return Quotes(positions, states, before, positions[stray])
-
-    def _text_follows_lines(
-        self,
-        data: npt.NDArray[np.uint8],
-        positions: Positions,
-        kinds: npt.NDArray[np.uint8],
-        states: npt.NDArray[np.uint8],
-    ) -> bool:
-        """Whether text follows a closing quote that is in a later line than its opening one."""
-        harmless = np.zeros(256, dtype=bool)
-        harmless[[self.delimiter, _LF, _CR, _QUOTE]] = True
-        if harmless[data[np.minimum(positions[states == _CLOSED] + 1, data.size - 1)]].all():
-            return False
-        closing = np.flatnonzero(_closes(positions, states))
-        closing = closing[~self._ends_well(data, positions[closing])]
-        if not closing.size:
-            return False
-        opening = np.flatnonzero((kinds == _BEGINS_VALUE) & (states == _INSIDE))
-        begins = np.concatenate(([0], positions[opening]))[np.searchsorted(opening, closing)]
-        lines = np.flatnonzero((data == _LF) | (data == _CR))
-        return bool((np.searchsorted(lines, begins) < np.searchsorted(lines, positions[closing])).any())
-
-    def _ends_well(self, data: npt.NDArray[np.uint8], positions: Positions) -> npt.NDArray[np.bool_]:
-        """[positions] whether a value may end there: where the block ends before that is known, too."""
-        is_end = np.zeros(256, dtype=bool)
-        is_end[[self.delimiter, _LF, _CR]] = True
-        following = data[np.minimum(positions + 1, data.size - 1)]
-        ends: npt.NDArray[np.bool_] = is_end[following] | (positions + 1 == data.size)
-        if self.trim and not ends.all():
-            doubtful = np.flatnonzero(~ends & np.isin(following, self.blanks))
-            after = solid_after(data, positions[doubtful] + 1, self.blanks)
-            ends[doubtful] = (after == data.size) | is_end[data[np.minimum(after, data.size - 1)]]
-        return ends
+        return Quotes(positions, states, before)
 
     def _solid_before(
         self, data: npt.NDArray[np.uint8], positions: Positions, previous: npt.NDArray[np.uint8]
@@ -175,9 +205,10 @@ class RowScanner:
         return np.where(where >= 0, data[where], self._last_solid)
 
 
-def blank_bytes(delimiter: int) -> npt.NDArray[np.uint8]:
-    """The bytes that count as blank around a value: space, and tab where it is not the delimiter."""
-    return np.array([_SPACE] if delimiter == _TAB else [_SPACE, _TAB], dtype=np.uint8)
+def _blotted(data: npt.NDArray[np.uint8], positions: Positions) -> npt.NDArray[np.uint8]:
+    data = data.copy()
+    data[positions] = _BLOT
+    return data
 
 
 def solid_before(data: npt.NDArray[np.uint8], positions: Positions, blanks: npt.NDArray[np.uint8]) -> Positions:
@@ -190,23 +221,6 @@ def solid_after(data: npt.NDArray[np.uint8], positions: Positions, blanks: npt.N
     """Where the nearest byte at or after each position lies that is not a blank; the end where there is none."""
     solid = np.concatenate((np.flatnonzero(~np.isin(data, blanks)), [data.size]))
     return solid[np.searchsorted(solid, positions)]
-
-
-def _states_before(states: npt.NDArray[np.uint8], before: int) -> npt.NDArray[np.uint8]:
-    """The state that each quote meets."""
-    return np.concatenate((np.array([before], np.uint8), states))[:-1]
-
-
-def _closes(positions: Positions, states: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    doubled = np.zeros(positions.size, dtype=bool)
-    doubled[:-1] = np.diff(positions) == 1
-    return np.equal(states, _CLOSED) & ~doubled
-
-
-def _last_opening(kinds: npt.NDArray[np.uint8], states: npt.NDArray[np.uint8], before: int) -> int | None:
-    """The last quote that begins a value; None where an earlier block has it."""
-    opens = (kinds == _BEGINS_VALUE) & (states == _INSIDE) & (_states_before(states, before) != _INSIDE)
-    return int(np.flatnonzero(opens)[-1]) if opens.any() else None
 
 
 def _run_states(kinds: npt.NDArray[np.uint8], state: int) -> npt.NDArray[np.uint8]:

@@ -14,9 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from rayforest.data.csv.blocks import keeps_ascii, read_blocks, to_utf8
+from rayforest.data.csv.dialect import Dialect
 from rayforest.data.csv.faults import find_faults, quotes_after_blanks
 from rayforest.data.csv.head import BOM, is_one_piece, read_head, rows_stream
+from rayforest.data.csv.quotes import Positions, solid_before
 from rayforest.data.csv.rows import RowBlock, split_rows
+from rayforest.data.csv.single_blanks import single_blanks
 from rayforest.data.raw import BATCH_ROWS, BrokenRow, CsvFormat, RawBatch
 from rayforest.engine.shards import Slice
 from rayforest.errors import InputError, RayforestError, did_you_mean
@@ -25,6 +28,7 @@ SAMPLE_ROWS = 10_000
 """Rows from which kinds are inferred."""
 
 _SAMPLE_BYTES, _FEW_ROWS = 1 << 20, 1_000
+_NOWHERE = np.empty(0, np.int64)
 
 
 def read_rows(part: Slice, form: CsvFormat, columns: Sequence[str]) -> Iterator[RawBatch]:
@@ -42,7 +46,7 @@ def read_rows(part: Slice, form: CsvFormat, columns: Sequence[str]) -> Iterator[
     if keeps_ascii(form.encoding):
         stream = to_utf8(stream, form.encoding)
     end = part.first_row + part.rows
-    for block in split_rows(stream, ord(form.delimiter), trim=form.trim):
+    for block in split_rows(stream, Dialect.of(form)):
         if at >= end:
             return
         begin, stop = max(0, part.first_row - at), min(len(block), end - at)
@@ -59,7 +63,7 @@ def sample_rows(uri: str, form: CsvFormat, rows: int = SAMPLE_ROWS) -> pa.Table:
     if keeps_ascii(form.encoding):
         stream = to_utf8(stream, form.encoding)
     tables, at = [], 0
-    for block in split_rows(stream, ord(form.delimiter), trim=form.trim):
+    for block in split_rows(stream, Dialect.of(form)):
         stop = min(len(block), rows - at)
         tables.append(reader.batch(block, 0, stop, at).table)
         at += stop
@@ -79,19 +83,24 @@ class _TableReader:
                     found=f"{len(names)} columns",
                     next_step=did_you_mean(column, names),
                 )
-        self._uri, self._path, self._form = uri, path, form
+        self._uri, self._path, self._form, self._dialect = uri, path, form, Dialect.of(form)
         self._columns = tuple(columns)
         self._width = len(names)
         nulls = sorted({"", *form.null_words})
         self._nulls = pa.array(nulls, pa.string())
         inner = [str(i) for i in range(len(names))]  # pyarrow would merge columns of one name
-        self._parse = pa_csv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True)
+        self._parse = pa_csv.ParseOptions(
+            delimiter=" " if self._dialect.by_blanks else form.delimiter,
+            quote_char=form.quote or False,
+            escape_char=form.escape or False,
+            newlines_in_values=True,
+        )
         self._asked = [str(names.index(column)) for column in columns]
         self._convert = pa_csv.ConvertOptions(
             column_types=dict.fromkeys(inner, pa.string()),
             include_columns=self._asked or inner[:1],
-            null_values=[] if form.trim else nulls,
-            strings_can_be_null=not form.trim,
+            null_values=[] if self._dialect.trim else nulls,
+            strings_can_be_null=not self._dialect.trim,
             check_utf8=False,  # checked before, a row at a time
         )
         self._inner = inner
@@ -122,17 +131,34 @@ class _TableReader:
         """The text of the sound rows, one after the other."""
         starts, stops = block.text.starts, block.text.stops
         low, high = int(starts[begin]), int(stops[stop - 1]) + 1
-        blanks = quotes_after_blanks(block) if block.trim else None
-        if all_sound and not block.blank_lines and blanks is None:
-            return block.text.data[low:high]
-        steps = np.zeros(len(block.text.data) + 2, dtype=np.int8)
-        steps[starts[sound]] += 1
-        steps[stops[sound] + 1] -= 1
-        if blanks is not None:
-            steps[blanks[0]] -= 1
-            steps[blanks[1]] += 1
-        keep = np.add.accumulate(steps[:-2], dtype=np.int8) > 0
-        return block.bytes_array[low:high][keep[low:high]].tobytes()
+        blanks = quotes_after_blanks(block) if self._dialect.trim else None
+        superfluous = self._superfluous_delimiters(block, sound) if self._form.trailing_delimiter else _NOWHERE
+        if all_sound and not block.lines_between and blanks is None and not superfluous.size:
+            text = block.text.data[low:high]
+        else:
+            steps = np.zeros(len(block.text.data) + 2, dtype=np.int8)
+            steps[starts[sound]] += 1
+            steps[stops[sound] + 1] -= 1
+            if blanks is not None:
+                steps[blanks[0]] -= 1
+                steps[blanks[1]] += 1
+            steps[superfluous] -= 1
+            steps[superfluous + 1] += 1
+            keep = np.add.accumulate(steps[:-2], dtype=np.int8) > 0
+            text = block.bytes_array[low:high][keep[low:high]].tobytes()
+        return single_blanks(text, self._dialect) if self._dialect.by_blanks else text
+
+    def _superfluous_delimiters(self, block: RowBlock, sound: Positions) -> Positions:
+        """Where the delimiters stand that end a row with one field too many."""
+        data = block.scan.structure
+        separates = np.isin(data, np.frombuffer(self._dialect.delimiters, np.uint8))
+        separates &= ~block.scan.quotes.inside(data.size)
+        before = np.concatenate(([0], np.cumsum(separates)))
+        starts, stops = block.text.starts[sound], block.text.stops[sound]
+        last = solid_before(data, stops, self._dialect.blanks) if self._dialect.trim else stops - 1
+        ends = separates[last] & (before[stops] - before[starts] == self._width)
+        superfluous: Positions = last[ends]
+        return superfluous
 
     def _table(self, text: bytes, rows: np.ndarray) -> tuple[pa.Table, dict[int, str]]:
         """The columns of these rows, and the reasons for those with too few or too many fields."""
@@ -157,7 +183,7 @@ class _TableReader:
         return pa.Table.from_arrays(columns, names=list(self._columns)), wrong
 
     def _trimmed(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
-        if not self._form.trim:
+        if not self._dialect.trim:
             return column
         column = pc.ascii_trim(column, characters=" \t")
         return pc.if_else(pc.is_in(column, value_set=self._nulls), pa.scalar(None, pa.string()), column)

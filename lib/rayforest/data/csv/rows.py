@@ -1,8 +1,14 @@
-"""Cut a stream of bytes into blocks of whole rows."""
+"""Cut a stream of bytes into blocks of whole rows.
+
+A quote that is opened in error would take in all that follows. So a row of several lines whose quotes do not hold
+(never closed, text after the closing one, or more than MAX_QUOTED_BYTES) is not believed: its first line is a broken
+row by itself, and the lines after it are read anew. That follows from the bytes after the row's beginning alone, so it
+is the same wherever the stream is cut into blocks, and a file into pieces.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,11 +16,20 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from rayforest.data.csv.quotes import Positions, Quotes, RowScanner, blank_bytes
+from rayforest.data.csv.dialect import Dialect
+from rayforest.data.csv.quotes import Positions, RowScanner, Scan, solid_after
+from rayforest.data.csv.read_again import ReadAgain
 from rayforest.data.raw import RowText
 
 MAX_ROW_BYTES = 16 << 20
-"""A longer row is not kept in memory: it comes out as broken."""
+"""A longer row comes out as broken."""
+MAX_QUOTED_BYTES = 64 << 20
+"""A longer row of several lines is one whose quote was opened in error."""
+
+OPEN_QUOTE = "a quote that is never closed, or only amid text of a later line"
+"""What is wrong with a line whose row was not believed."""
+
+_LINE_END = re.compile(rb"[\n\r]")
 
 
 @dataclass(frozen=True)
@@ -24,26 +39,22 @@ class RowBlock:
     text: RowText
     offset: int
     """Position of the block in the stream."""
-    delimiter: int
-    trim: bool
-    blank_lines: bool = False
-    """Lines of blanks lie between the rows."""
+    dialect: Dialect
+    lines_between: bool = False
+    """Lines that are no rows, of blanks or comments, lie between the rows."""
+    open_quote: bool = False
+    """The block is the first line of a row whose quotes do not hold."""
     long_row_bytes: int | None = None
     """Set where the block is one row longer than MAX_ROW_BYTES; then `text` has only its beginning."""
-    scanned_quotes: Quotes | None = field(default=None, repr=False)
+    known_scan: Scan | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.text.starts)
 
     @cached_property
-    def quotes(self) -> Quotes:
-        """The quotes of the block."""
-        return self.scanned_quotes or RowScanner(self.delimiter, self.trim).scan(self.text.data)[1]
-
-    @property
-    def blanks(self) -> npt.NDArray[np.uint8]:
-        """Blanks around a value."""
-        return blank_bytes(self.delimiter)
+    def scan(self) -> Scan:
+        """The quotes of the block, and its bytes without those that have no meaning."""
+        return self.known_scan or RowScanner(self.dialect).scan(self.text.data)
 
     @cached_property
     def bytes_array(self) -> npt.NDArray[np.uint8]:
@@ -51,8 +62,43 @@ class RowBlock:
         return np.frombuffer(self.text.data, dtype=np.uint8)
 
     def rows_at(self, positions: Positions) -> Positions:
-        """The row that holds each position of the block."""
-        return np.searchsorted(self.text.starts, positions, side="right") - 1
+        """The rows that hold positions of the block, each once."""
+        rows = np.searchsorted(self.text.starts, positions, side="right") - 1
+        return np.unique(rows[positions < self.text.stops[rows]])
+
+    def first_too_long(self) -> int | None:
+        """The first row that is longer than MAX_ROW_BYTES."""
+        found = np.flatnonzero(self.text.stops - self.text.starts > MAX_ROW_BYTES)
+        return int(found[0]) if found.size else None
+
+    def first_not_believed(self) -> int | None:
+        """The first row of several lines with text after a closing quote."""
+        if not self.scan.quotes.positions.size:
+            return None
+        rows = self.rows_at(texts_after_quote(self.scan, self.dialect)).tolist()
+        return next((row for row in rows if self.line_end(row) is not None), None)
+
+    def line_end(self, row: int) -> int | None:
+        """Where the first line of a row ends that has several."""
+        found = _LINE_END.search(self.text.data, int(self.text.starts[row]), int(self.text.stops[row]))
+        return found.start() if found else None
+
+    def up_to(self, row: int) -> RowBlock:
+        """The rows before this one."""
+        return RowBlock(self.text.take(slice(row)), self.offset, self.dialect, self.lines_between, known_scan=self.scan)
+
+
+def texts_after_quote(scan: Scan, dialect: Dialect) -> Positions:
+    """Closing quotes that neither a delimiter nor a line end follows."""
+    data, quotes = scan.structure, scan.quotes
+    closing = quotes.positions[quotes.closes]
+    after = closing[closing + 1 < data.size] + 1
+    after = after[~np.isin(data[after], dialect.ends_of_values)]
+    if dialect.trim and after.size:
+        solid = solid_after(data, after, dialect.blanks)
+        ends = np.append(data, 10)[solid]
+        after = after[~np.isin(ends, dialect.ends_of_values)]
+    return after - 1
 
 
 @dataclass
@@ -63,82 +109,100 @@ class _Tail:
     size: int = 0
 
     def add(self, chunk: bytes) -> None:
-        if self.size <= MAX_ROW_BYTES:
+        if self.size <= MAX_QUOTED_BYTES:
             self.chunks.append(chunk)
         self.size += len(chunk)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of its bytes are kept."""
+        return sum(map(len, self.chunks)) == self.size
 
-class _Blocks:
-    """A stream of blocks that can be looked into before it is read on."""
-
-    def __init__(self, blocks: Iterable[bytes]) -> None:
-        self._unseen = iter(blocks)
-        self._seen: deque[bytes] = deque()
-
-    def __iter__(self) -> Iterator[bytes]:
-        while (block := self._seen.popleft() if self._seen else next(self._unseen, None)) is not None:
-            yield block
-
-    def following(self) -> Iterator[bytes]:
-        """Blocks that will be read next."""
-        yield from tuple(self._seen)
-        for block in self._unseen:
-            self._seen.append(block)
-            yield block
+    @property
+    def kept(self) -> bytes:
+        """Its bytes; of a line that is longer than MAX_QUOTED_BYTES, those of its beginning."""
+        return b"".join(self.chunks)
 
 
-def split_rows(blocks: Iterable[bytes], delimiter: int, *, trim: bool) -> Iterator[RowBlock]:
+def split_rows(blocks: Iterable[bytes], dialect: Dialect) -> Iterator[RowBlock]:
     """Cut a stream of bytes that begins where a row begins into blocks of whole rows.
 
-    Keeps one block and MAX_ROW_BYTES in memory, however long a row is; and up to MAX_QUOTED_BYTES more while it looks
-    for the end of a quoted value that goes on beyond the block.
+    Keeps one block in memory, and of a row that is longer at most MAX_QUOTED_BYTES.
     """
-    stream = _Blocks(blocks)
-    scanner = RowScanner(delimiter, trim)
-    tail = _Tail()
-    offset = 0
-    for block in stream:
-        ends, quotes = scanner.scan(block, stream.following)
-        if not ends.size:
+    stream = ReadAgain(blocks)
+    scanner, tail, offset = RowScanner(dialect), _Tail(), 0
+    while (block := next(stream, None)) is not None or tail.size:
+        at_end, block = block is None, block or b""
+        scan = scanner.scan(block)
+        ended = at_end or bool(scan.ends.size)
+        end = int(scan.ends[0]) if scan.ends.size else len(block)
+        if tail.size + end > MAX_QUOTED_BYTES:  # one row that is too long, whether its end has been seen or not
+            line = _first_line(tail, block[:end], ended=ended)
+            if line is not None:
+                yield _alone(tail.kept + block[:end], line, offset, dialect)
+                rest = (tail.kept + block)[line + 1 :] if tail.is_whole else block[line + 1 - tail.size :]
+                stream.put_back(rest)
+                scanner, tail, offset = RowScanner(dialect), _Tail(), offset + line + 1
+            else:
+                tail.add(block)
+            continue
+        if not ended:
             tail.add(block)
             continue
-        begin = 0
-        if tail.size + ends[0] > MAX_ROW_BYTES:
-            begin = int(ends[0]) + 1
-            tail.add(block[: begin - 1])
-            yield _long_row(tail, scanner, offset)
-            offset += tail.size + 1
-            tail = _Tail()
-        stop = int(ends[-1]) + 1
-        data = b"".join([*tail.chunks, block[begin:stop]])
-        text, blank_lines = _row_text(data, ends[ends >= begin] - begin + tail.size, scanner)
-        if len(text.starts):
-            known = quotes.up_to(stop) if len(data) == stop else None
-            yield RowBlock(text, offset, delimiter, trim, blank_lines, scanned_quotes=known)
-        offset += len(data)
-        tail = _Tail()
-        tail.add(block[stop:])
-    if tail.size > MAX_ROW_BYTES:
-        yield _long_row(tail, scanner, offset)
-    elif tail.size:
-        text, blank_lines = _row_text(b"".join(tail.chunks), np.array([tail.size]), scanner)
-        if len(text.starts):
-            yield RowBlock(text, offset, delimiter, trim, blank_lines)
+        stop = int(scan.ends[-1]) + 1 if scan.ends.size else len(block)
+        data = tail.kept + block[:stop]
+        ends = scan.ends + tail.size if scan.ends.size else np.array([len(data)])
+        text, lines_between = _row_text(data, ends, dialect)
+        rows = RowBlock(text, offset, dialect, lines_between, known_scan=scan.up_to(stop) if not tail.size else None)
+        several_lines = data.count(b"\n") + data.count(b"\r") > scan.ends.size
+        unbelieved = rows.first_not_believed() if several_lines else None
+        unbelieved = 0 if at_end and scanner.in_quotes else unbelieved
+        too_long = rows.first_too_long()
+        if unbelieved is None and too_long is None:
+            if len(rows):
+                yield rows
+            offset, tail = offset + len(data), _Tail()
+            tail.add(block[stop:])
+            continue
+        row = min(row for row in (unbelieved, too_long) if row is not None)
+        if row:
+            yield rows.up_to(row)
+        start, line = int(text.starts[row]), int(text.stops[row])
+        if row == unbelieved:
+            line = rows.line_end(row) or line
+        yield _alone(data[start:line], line - start, offset + start, dialect)
+        stream.put_back(data[line + 1 :] + block[stop:])
+        scanner, tail, offset = RowScanner(dialect), _Tail(), offset + line + 1
 
 
-def _long_row(tail: _Tail, scanner: RowScanner, offset: int) -> RowBlock:
-    shown = b"".join(tail.chunks)
+def _first_line(tail: _Tail, block: bytes, *, ended: bool) -> int | None:
+    """Where the first line of a row ends that is too long; None if that has not been seen."""
+    for before, part in ((0, tail.kept if tail.is_whole else b""), (tail.size, block)):
+        if found := _LINE_END.search(part):
+            return before + found.start()
+    return tail.size + len(block) if ended else None
+
+
+def _alone(begin: bytes, length: int, offset: int, dialect: Dialect) -> RowBlock:
+    """A broken row of one line, of which the beginning is given."""
+    shown = begin[:length]
     text = RowText(shown, np.array([0]), np.array([len(shown)]))
-    return RowBlock(text, offset, scanner.delimiter, scanner.trim, long_row_bytes=tail.size)
+    if length > MAX_ROW_BYTES:
+        return RowBlock(text, offset, dialect, long_row_bytes=length)
+    return RowBlock(text, offset, dialect, open_quote=True)
 
 
-def _row_text(data: bytes, ends: Positions, scanner: RowScanner) -> tuple[RowText, bool]:
-    """The rows between the line ends, and whether lines of blanks were left out."""
+def _row_text(data: bytes, ends: Positions, dialect: Dialect) -> tuple[RowText, bool]:
+    """The rows between the line ends, and whether lines of blanks or comments were left out."""
     starts = np.concatenate((np.zeros(1, np.int64), ends + 1))[: ends.size]
     filled = ends > starts
     lines = np.count_nonzero(filled)
-    if scanner.trim:
+    skips_blank, skips_comments = dialect.trim or dialect.by_blanks, dialect.comment is not None
+    if skips_blank or skips_comments:
         first = np.frombuffer(data + b"\n", dtype=np.uint8)[starts]
-        for line in np.flatnonzero(filled & np.isin(first, scanner.blanks)):
-            filled[line] = bool(data[starts[line] : ends[line]].strip(scanner.blanks.tobytes()))
+    if skips_blank:
+        for line in np.flatnonzero(filled & np.isin(first, dialect.blanks)):
+            filled[line] = bool(data[starts[line] : ends[line]].strip(dialect.blanks.tobytes()))
+    if skips_comments:
+        filled &= first != dialect.comment
     return RowText(data, starts[filled], ends[filled]), bool(np.count_nonzero(filled) < lines)
