@@ -41,6 +41,7 @@ TWO = {
     "1 and 2": ([1, 2], pl.Int64()),
     "-1 and 1": ([-1, 1], pl.Int64()),
     "halves": ([0.5, 1.5], pl.Float64()),
+    "doubles": ([1.0, 2.0], pl.Float64()),
     "0 and 1": ([0, 1], pl.Int64()),
     "N and Y": (["N", "Y"], pl.String()),
     "no and yes, with blanks": (["no ", " yes"], pl.String()),
@@ -55,6 +56,8 @@ def test_a_prediction_is_the_users_own_label_in_its_own_type(
     tmp_path: Path, name: str, positive: int | None, form: str
 ) -> None:
     labels, dtype = TWO[name]
+    if name == "doubles" and form == "csv":
+        dtype = pl.Int64()  # text has no type of its own, and these are whole numbers
     frame = orders(300)
     drive = frame["spent"] > frame["spent"].median()
     frame = frame.drop("bought", "grade", "level", "spent").with_columns(

@@ -9,9 +9,12 @@ from rayforest.data.contract import ColumnContract, Contract
 from rayforest.data.kinds import Kind
 from rayforest.data.recipe import SPLIT_COLUMN, TARGET_COLUMN, Recipe
 from rayforest.data.sql import Expression, names_in, parse
+from rayforest.data.sql.expression import Column
 from rayforest.data.table_schema import TableSchema
 from rayforest.errors import ConfigError, did_you_mean
 from rayforest.project import CLASS_METRICS, Project
+
+_FLOATING = ("double", "float", "halffloat")
 
 
 def compile_recipe(project: Project, table: TableSchema) -> Recipe:
@@ -82,7 +85,16 @@ def compile_recipe(project: Project, table: TableSchema) -> Recipe:
         features=features,
         categorical=categorical,
         unseen=project.features.unseen,
+        double_labels=target is not None and _is_stored_as_double(table, parse(target, kinds, where="data.target")),
     )
+
+
+def _is_stored_as_double(table: TableSchema, target: Expression) -> bool:
+    """Whether the target is a column that all files store as floating point numbers."""
+    if not isinstance(target.root, Column):
+        return False
+    stored = [variant.by_name[target.root.name] for variant in table.variants]
+    return all(column.stored in _FLOATING and not column.is_text for column in stored)
 
 
 def _check_target(target: Expression, positive: bool | float | str | None) -> None:

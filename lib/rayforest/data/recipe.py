@@ -45,6 +45,8 @@ class Recipe:
     """Features that are categories; every feature of kind string is one."""
     unseen: str
     """missing, or quarantine."""
+    double_labels: bool = False
+    """Whether labels that are numbers come out as double: so the tables store them."""
     own_labels: bool = True
     """Whether the target is the user's own label; false for what recipes of format 1 prepared and trained."""
 
@@ -137,6 +139,7 @@ class Recipe:
                 "features": dict(self.features),
                 "categorical": self.categorical,
                 "unseen": self.unseen,
+                "double_labels": self.double_labels,
             },
             indent=1,
         )
@@ -154,6 +157,7 @@ class Recipe:
             features=tuple(data["features"].items()),
             categorical=tuple(data["categorical"]),
             unseen=data["unseen"],
+            double_labels=data.get("double_labels", False),
             own_labels=data["format_version"] > 1,
         )
 

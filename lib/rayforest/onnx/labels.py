@@ -22,7 +22,7 @@ def append_label(graph: Graph, probability: str, labels: Sequence[str | float], 
     Args:
         graph: computes `probability`.
         probability: double [rows, 1], of the second of two labels, or [rows, labels]; the first of equal ones wins.
-        labels: all texts, all booleans, or all numbers; whole ones come out as int64, others as double.
+        labels: all texts, all booleans, or all numbers: int64, or double where one is a float.
         output: name of the label.
     """
     values = label_values(labels)
@@ -48,18 +48,13 @@ _TYPES = {
 }
 
 
-_LARGEST_EXACT = 2**53
-"""Beyond it the double that a label is stored as may stand for several integers."""
-
-
 def label_values(labels: Sequence[str | float]) -> NDArray[Any]:
-    """Labels as an array: objects for text, bool, int64 for whole numbers, else float64."""
+    """Labels as an array: objects for text, bool, int64, or float64 where one is a float."""
     if isinstance(labels[0], str):
         return np.array(labels, dtype=object)
     if isinstance(labels[0], bool):
         return np.array(labels, dtype=np.bool_)
-    whole = all(number.is_integer() and abs(number) <= _LARGEST_EXACT for number in map(float, labels))
-    return np.array(labels, dtype=np.int64 if whole else np.float64)
+    return np.array(labels, dtype=np.int64 if all(isinstance(label, int) for label in labels) else np.float64)
 
 
 def check_labels(labels: Sequence[str | float], outputs: int) -> None:

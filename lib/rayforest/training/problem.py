@@ -24,6 +24,9 @@ Labels = tuple[str | float, ...]
 
 REGRESSION_METRICS = ("rmse", "mae")
 
+LARGEST_EXACT = 2**53
+"""Beyond it, a double may stand for several integers."""
+
 UNSEEN = -1.0
 """Class number of a label that training never saw: of no class, and so never predicted."""
 
@@ -35,8 +38,9 @@ class Problem:
     kind: ProblemKind
     metric: Metric
     labels: Labels = ()
-    """The user's own labels, as training had them. Of a binary problem the second is the positive one: the one that the
-    project names, else the later one. Otherwise they are sorted, texts by their UTF-8 bytes."""
+    """The user's own labels, as training had them: whole numbers as int, but as float where the tables store doubles.
+    Of a binary problem the second is the positive one: the one that the project names, else the later one. Otherwise
+    they are sorted, texts by their UTF-8 bytes."""
     positive: float | str | None = None
     """The label that is told from all others, where training had more than two. `labels` are then False and True."""
 
@@ -64,9 +68,13 @@ class Problem:
         if self.positive is not None:
             codes = (target == self.positive).cast(pl.Float64)
         else:
-            numbers = {label: float(i) for i, label in enumerate(self.labels)}
+            numbers = {self._stored(label): float(i) for i, label in enumerate(self.labels)}
             codes = target.replace_strict(numbers, default=UNSEEN, return_dtype=pl.Float64)
         return np.where(target.is_null().to_numpy(), np.nan, codes.fill_null(np.nan).to_numpy())
+
+    @staticmethod
+    def _stored(label: str | float) -> str | float:
+        return float(label) if isinstance(label, int) and not isinstance(label, bool) else label
 
     def is_known(self, labels: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """Which encoded labels are some that training saw: those that LightGBM takes."""
@@ -86,7 +94,10 @@ class Problem:
     @classmethod
     def from_dict(cls, table: dict[str, Any]) -> Problem:
         """Read what `to_json` wrote."""
-        return cls(table["kind"], table["metric"], tuple(table["labels"]), table.get("positive"))
+        labels = tuple(table["labels"])
+        if "positive" not in table:  # of the first format, where numbers were doubles and came out as integers
+            labels = whole_numbers(labels)
+        return cls(table["kind"], table["metric"], labels, table.get("positive"))
 
 
 def find_problem(recipe: Recipe, profile: Profile, metric: Metric | None) -> Problem:
@@ -190,15 +201,23 @@ def _labels(recipe: Recipe, profile: Profile) -> Labels:
         return tuple(sorted(texts, key=str.encode))
     if recipe.target_kind is Kind.BOOLEAN:
         return tuple(sorted(text == "true" for text in texts))
-    return tuple(sorted(float(text) for text in texts))
+    numbers = tuple(sorted(float(text) for text in texts))
+    return numbers if recipe.double_labels else whole_numbers(numbers)
+
+
+def whole_numbers(labels: Labels) -> Labels:
+    """The labels as int, where all of them are whole numbers that a double holds exactly; else as they are."""
+    if all(isinstance(label, float) and label.is_integer() and abs(label) <= LARGEST_EXACT for label in labels):
+        return tuple(int(label) for label in labels)
+    return labels
 
 
 def _one_against_others(labels: Labels, positive: float | str, profile: Profile, metric: Metric | None) -> Problem:
     chosen = _metric("binary", metric)
     if profile.many_labels or len(labels) > 2:
         return Problem("binary", chosen, (False, True), positive)
-    (negative,) = (label for label in labels if label != positive)
-    return Problem("binary", chosen, (negative, positive))
+    negative, own = sorted(labels, key=lambda label: label == positive)
+    return Problem("binary", chosen, (negative, own))
 
 
 def _metric(kind: ProblemKind, metric: Metric | None) -> Metric:
