@@ -65,7 +65,6 @@ def compile_recipe(project: Project, table: TableSchema) -> Recipe:
         table, kinds, off_limits | set(project.split.key)
     )
     categorical = _check_features(features, project, kinds, used)
-    _refuse_patterns(used)
     table.require([*sorted(used), *carried])
     columns = tuple(
         ColumnContract.of(name, data.columns[name], required=name in data.key)
@@ -206,7 +205,9 @@ def _refuse_unread(project: Project, unread: Mapping[str, str]) -> None:
     texts = {"data.target": data.target, "data.time": data.time}
     texts |= {f"data.rules.{name}": sql for name, sql in data.rules.items()}
     texts |= {f"features.{name}": sql for name, sql in project.features.expressions.items()}
-    used |= {where: (sql,) if sql in unread else names_in(sql) for where, sql in texts.items() if sql is not None}
+    used |= {
+        where: (sql,) if sql in unread else names_in(sql, unread) for where, sql in texts.items() if sql is not None
+    }
     for where, names in used.items():
         for name in names:
             if name in unread:
@@ -215,10 +216,3 @@ def _refuse_unread(project: Project, unread: Mapping[str, str]) -> None:
                     expected="numbers, booleans, text, dates or timestamps",
                     next_step="store it as one of these, or leave it out",
                 )
-
-
-def _refuse_patterns(names: Iterable[str]) -> None:
-    """Polars reads these names as patterns over all columns."""
-    for name in names:
-        if name == "*" or (name.startswith("^") and name.endswith("$")):
-            raise ConfigError(f"a column named {name!r} cannot be used", next_step="rename it, or leave it out")

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from rayforest.data.arrow_ipc import ipc_contents, ipc_schema, read_ipc
 from rayforest.data.csv import SAMPLE_ROWS, count_pieces, guess_each, read_head, read_rows, sample_rows
-from rayforest.data.csv.infer import infer_kind
+from rayforest.data.csv.infer import Guess, infer_kind
 from rayforest.data.files import format_of, hive_columns, list_files
 from rayforest.data.kinds import Kind
 from rayforest.data.number_style import NumberStyle
@@ -25,7 +25,7 @@ from rayforest.data.parquet import footer_identity, parquet_footer, parquet_sche
 from rayforest.data.raw import BrokenRow, CsvFormat, FileFormat, RawBatch, Source, SourceFile
 from rayforest.data.small_files import groups_of_small_files, read_small_files
 from rayforest.data.stored import file_columns, kind_of
-from rayforest.data.table_schema import FileColumn, TableSchema
+from rayforest.data.table_schema import FileColumn, TableSchema, fault_of_name
 from rayforest.data.unreadable import changed_file
 from rayforest.engine.shards import InputFile, Piece, Slice
 from rayforest.errors import InputError
@@ -95,10 +95,15 @@ def _text_columns(samples: Sequence[tuple[pa.Table, NumberStyle]]) -> list[tuple
         guesses = [guess_each(pl.Series(whole.column(name)), rows, numbers) for name in names]
         for number, place in enumerate(places):
             columns[place] = tuple(
-                FileColumn(name, guess[number].kind, "string", is_text=True, nearly=guess[number].nearly)
-                for name, guess in zip(names, guesses, strict=True)
+                _text_column(name, guess[number]) for name, guess in zip(names, guesses, strict=True)
             )
     return [(sample.num_rows > 0, own) for (sample, _), own in zip(samples, columns, strict=True)]
+
+
+def _text_column(name: str, guess: Guess) -> FileColumn:
+    if fault := fault_of_name(name):
+        return FileColumn(name, None, "string", is_text=True, unread=fault)
+    return FileColumn(name, guess.kind, "string", is_text=True, nearly=guess.nearly)
 
 
 def _text_look(file: SourceFile, has_rows: bool, columns: tuple[FileColumn, ...]) -> FileLook:

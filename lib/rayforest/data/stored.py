@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from rayforest.data.kinds import Kind
 from rayforest.data.raw import BrokenRow, RawBatch
 from rayforest.data.row_text import json_rows
-from rayforest.data.table_schema import FileColumn
+from rayforest.data.table_schema import FileColumn, fault_of_name
 from rayforest.errors import InputError, did_you_mean
 
 _EXTENSION = b"ARROW:extension:name"
@@ -25,11 +25,11 @@ def kind_of(field: pa.Field) -> Kind | None:
     """The kind of a stored column; None for those that are not read.
 
     These are nested, binary, time-of-day, duration and extension types, decimals of more than 38 digits, and columns
-    without a name or with a NUL in it, which Polars does not take.
+    of a name that Polars does not take.
     """
     stored = field.type
     extended = isinstance(stored, pa.BaseExtensionType) or _EXTENSION in (field.metadata or {})
-    if extended or _fault_of_name(field.name):
+    if extended or fault_of_name(field.name):
         return None
     if pa.types.is_dictionary(stored):
         stored = stored.value_type
@@ -44,10 +44,6 @@ def kind_of(field: pa.Field) -> Kind | None:
     return None
 
 
-def _fault_of_name(name: str) -> str | None:
-    return "it has no name" if not name else "its name holds a NUL" if "\0" in name else None
-
-
 @lru_cache(maxsize=256)
 def file_columns(encoded: bytes, far: frozenset[str] = frozenset()) -> tuple[FileColumn, ...]:
     """The columns of a serialized schema, one object for all files of that schema; `far`: see `Footer`."""
@@ -57,7 +53,7 @@ def file_columns(encoded: bytes, far: frozenset[str] = frozenset()) -> tuple[Fil
 def _file_column(field: pa.Field, far: frozenset[str]) -> FileColumn:
     kind = kind_of(field)
     if kind is None:
-        why = _fault_of_name(field.name) or f"rayforest does not read {str(field.type)[:80]}"
+        why = fault_of_name(field.name) or f"rayforest does not read {str(field.type)[:80]}"
         return FileColumn(field.name, None, str(field.type), unread=why)
     plain = _plain_type(field.type)
     return FileColumn(field.name, None if pa.types.is_null(plain) else kind, str(plain), far=field.name in far)

@@ -40,6 +40,17 @@ class FileColumn:
     """Why it is not read, as the end of a sentence."""
 
 
+def fault_of_name(name: str) -> str | None:
+    """Why no column of this name can be read, as the end of a sentence; None where it can."""
+    if not name:
+        return "it has no name"
+    if "\0" in name:
+        return "its name holds a NUL"
+    if name == "*" or (name.startswith("^") and name.endswith("$")):
+        return "Polars takes its name for a pattern over all columns"
+    return None
+
+
 @dataclass(frozen=True)
 class Variant:
     """Files of equal columns."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from sqlglot import exp
 
@@ -63,10 +63,15 @@ def parse(sql: str, columns: Mapping[str, Kind], *, where: str) -> Expression:
     return Expression(sql, with_constants_computed(root))
 
 
-def names_in(sql: str) -> set[str]:
-    """The names that stand in a text as columns; none where it is not SQL, which `parse` says."""
+def names_in(sql: str, columns: Collection[str] = ()) -> set[str]:
+    """The names that stand in a text as columns; none where it is not SQL, which `parse` says.
+
+    Args:
+        sql: the text.
+        columns: names that hold a dot and may stand there without quotes.
+    """
     try:
-        tree = Source("", sql).tree(())
+        tree = Source("", sql).tree(columns)
     except ConfigError:
         return set()
     return {column.name for column in tree.find_all(exp.Column)}

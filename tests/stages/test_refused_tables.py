@@ -1,0 +1,160 @@
+"""What check and the stages refuse of tables before the first shard: columns, types and names."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from unlike_files import PROJECT, project, scored, write
+
+import rayforest
+from rayforest.errors import ConfigError, InputError, RayforestError
+
+
+def test_a_source_of_unlike_files_is_refused_with_file_and_column(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/ADMISSIONS.csv").write_text("id,admitted,y\n1,2,0\n2,3,1\n")
+    (tmp_path / "raw/PATIENTS.csv").write_text("id,born\n1,1950\n")
+    text = PROJECT.replace('[features]\nx = "x"\n', "")
+    for command in (rayforest.check, rayforest.prepare):
+        with pytest.raises(InputError, match=r"PATIENTS.csv has no column 'admitted'") as caught:
+            command(project(tmp_path, text))
+        assert "ADMISSIONS.csv" in caught.value.expected
+        assert "leave files of another table out" in caught.value.next_step
+
+
+def test_a_column_that_a_later_file_renames_is_named_with_its_new_name(tmp_path: Path) -> None:
+    write(tmp_path, "a.parquet", id=range(5), price=range(5))
+    write(tmp_path, "b.parquet", id=range(5, 10), Price=range(5))
+    text = PROJECT.replace('x = "x"', 'price = "price"')
+    with pytest.raises(InputError, match=r"b.parquet has no column 'price'") as caught:
+        rayforest.check(project(tmp_path, text))
+    assert "did you mean 'Price'?" in caught.value.next_step
+
+
+def test_without_features_each_column_of_the_first_file_is_one_and_later_ones_are_named(tmp_path: Path) -> None:
+    write(tmp_path, "a.parquet", id=range(5))
+    write(tmp_path, "b.parquet", id=range(5, 10), extra=range(5))
+    path = project(tmp_path, PROJECT.replace('[features]\nx = "x"\n', ""))
+    report = rayforest.check(path)
+    assert report.features == {"x": "number"}
+    assert "column extra is not in a.parquet" in report.notes
+    write(tmp_path, "0.parquet", id=range(10, 15), extra=range(5))
+    with pytest.raises(InputError, match=r"a.parquet has no column 'extra'"):
+        rayforest.check(path)
+
+
+def test_a_column_that_stands_twice_is_refused_where_it_is_used_only(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    table = pa.Table.from_arrays(
+        [pa.array(range(20)), pa.array([0.5, 1.5] * 10), pa.array([0, 1] * 10), pa.array([1] * 20), pa.array([2] * 20)],
+        names=["id", "x", "y", "twice", "twice"],
+    )
+    pq.write_table(table, tmp_path / "raw/a.parquet")
+    path = project(tmp_path)
+    assert rayforest.prepare(path).rows_out == 20
+    for setting in ('features.t="twice"', 'score.carry="twice"', 'data.key="twice"'):
+        with pytest.raises(InputError, match=r"a.parquet has 2 columns named 'twice'"):
+            rayforest.check(path, overrides=[setting])
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        'features.w="wide"',
+        'features.w="COALESCE(wide, 1)"',
+        'data.key="wide"',
+        'score.carry="wide"',
+        'data.time="wide"',
+        'data.rules=["wide IS NULL"]',
+        'data.columns.wide="string"',
+    ],
+)
+def test_a_column_whose_type_is_not_read_is_named_with_its_type(tmp_path: Path, setting: str) -> None:
+    write(tmp_path, "a.parquet", id=range(5), wide=[[1]] * 5)
+    with pytest.raises(ConfigError, match=r"column 'wide' cannot be used, because rayforest does not read list<"):
+        rayforest.check(project(tmp_path), overrides=[setting])
+
+
+def test_a_column_that_one_file_only_stores_in_such_a_type_is_named_with_that_file(tmp_path: Path) -> None:
+    write(tmp_path, "a.parquet", id=range(5), note=["n"] * 5)
+    write(tmp_path, "b.parquet", id=range(5, 10), note=[["n"]] * 5)
+    with pytest.raises(ConfigError, match=r"does not read list<.*>, as it stands in b.parquet"):
+        rayforest.check(project(tmp_path), overrides=['features.n="note"'])
+
+
+def test_check_refuses_a_source_without_rows(tmp_path: Path) -> None:
+    write(tmp_path, "a.parquet", id=pa.array([], pa.int64()))
+    with pytest.raises(InputError, match=r"no row of data.source can be read"):
+        rayforest.check(project(tmp_path))
+
+
+def test_times_of_day_and_durations_are_named_where_they_cannot_be_used(tmp_path: Path) -> None:
+    clock, span = pa.array([dt.time(1)] * 5), pa.array([dt.timedelta(1)] * 5)
+    write(tmp_path, "a.parquet", id=range(5), clock=clock, span=span)
+    report = rayforest.check(project(tmp_path))
+    assert [note for note in report.notes if "left out" in note] == [
+        "column clock is left out, because rayforest does not read time64[us]",
+        "column span is left out, because rayforest does not read duration[us]",
+    ]
+
+
+@pytest.mark.parametrize("name", ["prediction", "probability", "raw_score"])
+def test_check_refuses_key_and_carried_columns_of_an_outputs_name(tmp_path: Path, name: str) -> None:
+    write(tmp_path, "a.parquet", id=range(5), **{name: range(5)})
+    outputs = 'score.outputs=["prediction", "probability", "raw_score"]'
+    for setting in (f'data.key="{name}"', f'score.carry="{name}"'):
+        with pytest.raises(ConfigError, match="name of an output column") as caught:
+            rayforest.check(project(tmp_path), overrides=[setting, outputs])
+        assert caught.value.found == repr(name)
+
+
+def test_check_refuses_the_probability_of_a_label_as_a_carried_column(tmp_path: Path) -> None:
+    write(tmp_path, "a.parquet", id=range(6), label=["a", "b", "c"] * 2, probability_a=range(6))
+    with pytest.raises(ConfigError, match="name of an output column"):
+        rayforest.check(project(tmp_path), overrides=['data.target="label"', 'score.carry="probability_a"'])
+
+
+def test_check_refuses_a_raw_column_that_the_graph_has_as_an_output(tmp_path: Path) -> None:
+    write(tmp_path, "a.parquet", id=range(5), prediction=range(5))
+    path = project(tmp_path, PROJECT.replace('x = "x"', 'p = "prediction + 1"'))
+    with pytest.raises(ConfigError, match="'prediction' cannot be an input of the ONNX model") as caught:
+        rayforest.check(path)
+    assert 'export.graph = "trees"' in caught.value.next_step
+    assert rayforest.check(path, overrides=['export.graph="trees"']).features == {"p": "number"}
+
+
+def test_raw_columns_with_the_names_of_prepared_ones_are_features_under_another_name(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    raw = {"target": rng.random(60), "split": rng.choice(["train", "test"], 60)}
+    write(tmp_path, "a.parquet", id=range(60), file=range(60), row=range(60), reason=["r"] * 60, raw=["w"] * 60, **raw)
+    text = PROJECT.replace('[features]\nx = "x"\n', "")
+    project(tmp_path, text, score='carry = ["target", "split", "file", "row", "reason", "raw"]')
+    out = scored(tmp_path)
+    assert out["target"].to_list() == raw["target"].tolist()
+    assert out["split"].to_list() == raw["split"].tolist()
+    prepared = rayforest.read(tmp_path / "out/prepared").collect()
+    assert prepared["raw.split"].to_list() == raw["split"].tolist()
+    assert prepared["raw.target"].to_list() == raw["target"].tolist()
+    assert set(prepared["split"]) == {"train", "valid", "test"}
+
+
+def test_check_looks_at_all_files_of_the_score_source_too(tmp_path: Path) -> None:
+    write(tmp_path, "a.parquet", id=range(5))
+    (tmp_path / "new").mkdir()
+    for name, columns in (("a", {"id": [1], "x": [1.0]}), ("b", {"id": [2], "X": [1.0]})):
+        pq.write_table(pa.table(columns), tmp_path / f"new/{name}.parquet")
+    with pytest.raises(InputError, match=r"b.parquet has no column 'x'"):
+        rayforest.check(project(tmp_path, score='source = "new"'))
+
+
+def test_nothing_of_a_refusal_is_written(tmp_path: Path) -> None:
+    write(tmp_path, "a.parquet", id=range(5))
+    write(tmp_path, "b.parquet", id=["a"])
+    with pytest.raises(RayforestError):
+        rayforest.run(project(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["project.toml", "raw"]
