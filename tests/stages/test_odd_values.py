@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,23 @@ def test_one_odd_date_or_decimal_fails_its_row_and_the_others_live(tmp_path: Pat
         "price holds a decimal of more than 3 digits": 1,
     }
     assert rayforest.read(result.destination).collect()["id"].to_list() == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (pa.array([Decimal(1200), None] * 10, pa.decimal128(5, -2)), Decimal(1200)),
+        (pa.array([Decimal("1.5"), None] * 10, pa.decimal32(5, 1)), Decimal("1.5")),
+        (pa.DictionaryArray.from_arrays(pa.array([0, None] * 10), pa.array(["a"], pa.string_view())), "a"),
+        (pa.DictionaryArray.from_arrays(pa.array([0, None] * 10), pa.array([2**60])), 2**60),
+    ],
+    ids=lambda stored: str(getattr(stored, "type", "")),
+)
+def test_types_that_few_programs_write_come_through(tmp_path: Path, stored: pa.Array, expected: object) -> None:
+    table = pa.table({"id": range(20), "x": [0.5, 1.5] * 10, "y": [0, 1] * 10, "v": stored})
+    keep(tmp_path, table, "arrow")
+    project(tmp_path, score='carry = ["v"]')
+    assert scored(tmp_path)["v"].to_list() == [expected, None] * 10
 
 
 @pytest.mark.parametrize("form", ["parquet", "arrow"])

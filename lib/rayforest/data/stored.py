@@ -19,6 +19,8 @@ from rayforest.data.table_schema import FileColumn, fault_of_name
 from rayforest.errors import InputError, did_you_mean
 
 _EXTENSION = b"ARROW:extension:name"
+_MOST_DIGITS = 38
+"""Of a decimal in Polars."""
 
 
 def kind_of(field: pa.Field) -> Kind | None:
@@ -36,7 +38,8 @@ def kind_of(field: pa.Field) -> Kind | None:
     if pa.types.is_boolean(stored):
         return Kind.BOOLEAN
     if pa.types.is_integer(stored) or pa.types.is_floating(stored) or pa.types.is_decimal(stored):
-        return Kind.NUMBER if not pa.types.is_decimal256(stored) else None  # Polars has none of 39 digits and more
+        long = pa.types.is_decimal(stored) and _whole_precision(stored) > _MOST_DIGITS
+        return None if long or pa.types.is_decimal256(stored) else Kind.NUMBER
     if pa.types.is_timestamp(stored) or pa.types.is_date(stored):
         return Kind.TIMESTAMP
     if _is_text(stored) or pa.types.is_string_view(stored) or pa.types.is_null(stored):
@@ -205,9 +208,14 @@ def _plain_type(stored: pa.DataType) -> pa.DataType:
     if pa.types.is_timestamp(stored):
         unit = "ms" if stored.unit == "s" else stored.unit
         return pa.timestamp(unit, None if not stored.tz else _zone(stored.tz))
-    if pa.types.is_decimal32(stored) or pa.types.is_decimal64(stored):
-        return pa.decimal128(stored.precision, stored.scale)
+    if pa.types.is_decimal(stored):
+        return pa.decimal128(_whole_precision(stored), max(stored.scale, 0))
     return pa.string() if pa.types.is_string_view(stored) else stored
+
+
+def _whole_precision(stored: pa.DataType) -> int:
+    """Digits of a decimal; hundreds alone, a negative scale, have two more before the point."""
+    return int(stored.precision - min(stored.scale, 0))
 
 
 @lru_cache(maxsize=1024)
@@ -223,7 +231,16 @@ def _plain(table: pa.Table) -> pa.Table:
     plain = plain_schema(table.schema)
     if table.schema.equals(plain):
         return pa.Table.from_arrays(table.columns, schema=plain) if has_metadata(table.schema) else table
+    for place, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type) and pa.types.is_string_view(field.type.value_type):
+            table = table.set_column(place, field.name, _without_views(table.column(place)))
     return table.cast(plain)
+
+
+def _without_views(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A dictionary of views as one of strings: Arrow decodes no other."""
+    chunks = [pa.DictionaryArray.from_arrays(c.indices, c.dictionary.cast(pa.string())) for c in column.chunks]
+    return pa.chunked_array(chunks, pa.dictionary(column.type.index_type, pa.string()))
 
 
 def has_metadata(schema: pa.Schema) -> bool:
