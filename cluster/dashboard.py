@@ -106,10 +106,11 @@ class Dashboard:
         except OSError as error:  # a TimeoutError is one, too
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
             late = isinstance(reason, TimeoutError)
+            said = str(getattr(reason, "strerror", None) or reason or type(reason).__name__).lower()
             raise RayforestError(
                 f"nothing answers at {self.address}",
                 expected="the dashboard of a running Ray cluster",
-                found=f"no answer within {LIMIT_S:.0f} s" if late else str(reason) or type(reason).__name__,
+                found=f"no answer within {LIMIT_S:.0f} s" if late else said,
                 next_step="start one with: rayforest cluster up; or open the tunnel to it, or correct --address"
                 if self.is_loopback
                 else "check the network, or correct --address",

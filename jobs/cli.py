@@ -16,7 +16,7 @@ import rayforest
 from rayforest.engine.memory import KEPT_MEMORY
 from rayforest.errors import ConfigError
 from rayforest.jobs import demo, look, stages, where
-from rayforest.jobs.streams import escape_what_cannot_be_shown, use_utf8, without_panics
+from rayforest.jobs.streams import escape_what_cannot_be_shown, open_closed_streams, use_utf8, without_panics
 
 UsageError: Any = typer.BadParameter.__bases__[0]  # of typer's own copy of click, or of click itself
 
@@ -58,6 +58,7 @@ app.add_typer(where.cluster, name="cluster", rich_help_panel="Clusters")
 
 def main() -> NoReturn:
     """Entry point of the `rayforest` command. SIGTERM stops a run as cleanly as Ctrl-C does."""
+    open_closed_streams()
     use_utf8()
     escape_what_cannot_be_shown()
     os.environ.update(KEPT_MEMORY | os.environ)  # read when Arrow is loaded, which is later
@@ -70,9 +71,6 @@ def main() -> NoReturn:
 def _run() -> int:
     try:
         return int(app(standalone_mode=False) or 0)
-    except BrokenPipeError:  # `rayforest files DEST | head`; what is left to flush at exit would say so again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
     except UsageError as error:
         error.show()
         if "--json" in sys.argv:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from rayforest.engine.library_warnings import hide_library_warnings
 from rayforest.errors import InterruptedRunError, RayforestError, place_of
 from rayforest.jobs.metrics_text import metric_lines
+from rayforest.jobs.streams import drop_output
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -115,7 +116,14 @@ def carry_out(
     try:
         with ConsoleReporter(as_json=as_json) as reporter:
             result = work(reporter)
+        if as_json:
+            print(json.dumps(as_dict(result), default=str), flush=True)
+        else:
+            show(result)
+            sys.stdout.flush()
+        return 0
     except BrokenPipeError:
+        drop_output()
         return 1
     except (SystemExit, GeneratorExit):
         raise
@@ -123,15 +131,13 @@ def carry_out(
         error = _told(command, raised, debug=debug)
         if debug and not isinstance(raised, KeyboardInterrupt):
             _show_trace()
-    else:
-        if as_json:
-            print(json.dumps(as_dict(result), default=str), flush=True)
-        else:
-            show(result)
-        return 0
-    if as_json:
-        print(json.dumps({"command": command, "error": error.as_dict()}), flush=True)
     _error_line(f"error: {error}")
+    try:
+        if as_json:
+            print(json.dumps({"command": command, "error": error.as_dict()}), flush=True)
+        sys.stdout.flush()
+    except OSError:  # a full disk, or nobody reads: the error has been told
+        drop_output()
     return error.exit_code
 
 

@@ -10,11 +10,24 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 _PANIC = re.compile(rb"thread '.*panicked at |--- PyO3 is resuming a panic")
 _PANIC_S = 0.05
 """A panic's message has any number of lines, which Rust writes at once."""
+
+
+def open_closed_streams() -> None:
+    """Give a program that was started without standard output or error one that leads nowhere, under its number."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  for as long as it runs
+
+
+def drop_output() -> None:
+    """Nobody reads standard output any more, as behind `| head`: what is left to be flushed at exit goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def use_utf8() -> None:
@@ -59,7 +72,7 @@ def without_panics() -> Iterator[None]:
         if sys.stderr.fileno() != 2:
             raise OSError
         user = os.dup(2)
-    except (OSError, ValueError):  # closed, or not the process' own
+    except (OSError, ValueError, AttributeError):  # closed, or not the process' own
         yield
         return
     before = sys.stderr

@@ -165,3 +165,23 @@ def test_ray_at_a_dead_address_is_refused_soon_with_where_it_came_from(
     assert time.monotonic() - began < 20
     if command == "check":
         assert rayforest(command, project, "--set", "run.executor=in-process").code == 0
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_command_without_standard_output_or_error_works(project: Path, closed: str) -> None:
+    line = f"exec {sys.executable} -m rayforest.jobs.cli check project.toml {closed}"
+    done = subprocess.run(["sh", "-c", line], cwd=project.parent, capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("flag", ["", "--json"])
+def test_a_result_that_cannot_be_printed_is_an_error(project: Path, flag: str) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no device that is always full")
+    line = f"exec {sys.executable} -m rayforest.jobs.cli check project.toml {flag} > /dev/full"
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=project.parent, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "no space left on device" in done.stderr
+    assert "Traceback" not in done.stderr

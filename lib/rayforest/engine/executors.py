@@ -127,7 +127,8 @@ def choose_executor(
     if kind in {"auto", "ray"}:
         executor = RayExecutor(found, workers, quiet=quiet)
         why = f"at {found}" if found else "run.executor asks for it; a Ray of its own was started"
-        return executor, f"Ray, {executor.workers} tasks at once: {why}"
+        count = "1 task" if executor.workers == 1 else f"{executor.workers} tasks"
+        return executor, f"Ray, {count} at once: {why}"
     raise ConfigError(f"no executor is called {kind!r}", expected="auto, in-process or ray", found=kind)
 
 
