@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rayforest.api import ProjectLike
 from rayforest.data.compile_recipe import compile_recipe
-from rayforest.data.inputs import data_source, look_at_inputs, score_source
+from rayforest.data.inputs import Inputs, data_source, look_at_inputs, score_source
 from rayforest.data.prepare import key_types, table_notes
 from rayforest.data.recipe import Recipe
 from rayforest.data.table_schema import TableSchema
@@ -50,20 +50,26 @@ class Checked:
 
     project: Project
     recipe: Recipe
-    table: TableSchema
-    """Of the tables that prepare reads."""
+    inputs: Inputs
+    """The tables that prepare reads."""
     scored: TableSchema
     """Of those that score reads."""
+
+    @property
+    def table(self) -> TableSchema:
+        """Of the tables that prepare reads."""
+        return self.inputs.schema
 
 
 def _prepare(it: Checked) -> None:
     key_types(it.recipe, it.table)
     if not it.table.has_rows:
+        why = it.inputs.why_no_row()
         raise InputError(
             "no row of data.source can be read, so there is nothing to prepare",
             expected="at least one row that keeps the contract",
-            found=f"files without rows, such as {it.table.variants[0].path}",
-            next_step="check data.source and its format",
+            found=why.found if why else f"files without rows, such as {it.table.variants[0].path}",
+            next_step=why.next_step if why else "check data.source and its format",
         )
 
 
@@ -115,7 +121,7 @@ def check(project: ProjectLike, *, overrides: Sequence[str] = ()) -> CheckReport
     recipe = compile_recipe(loaded, inputs.schema)
     apart = score_source(loaded) != inputs.source
     scored = look_at_inputs(score_source(loaded), loaded.stage("scored")) if apart else inputs
-    checked = Checked(loaded, recipe, inputs.schema, scored.schema)
+    checked = Checked(loaded, recipe, inputs, scored.schema)
     for refuse in STAGES:
         refuse(checked)
     return CheckReport(

@@ -107,7 +107,7 @@ ROWS = pa.table({"id": list(range(50)), "x": [i / 3 for i in range(50)]})
         (_text("a.csv", b"id,x\n\x00\x00,\x00\n"), 2, "no row is left"),
         (_text("a.csv.gz", gzip.compress(GOOD.encode())[:-12]), 2, "a.csv.gz"),
         (_text("a.csv.gz", b"not gzip at all"), 2, "a.csv.gz"),
-        (_text("a.parquet", b""), 2, "a.parquet is not a Parquet file, or was cut off"),
+        (_text("a.parquet", b""), 2, "a.parquet is empty"),
         (_text("a.parquet", b"PAR1 and nothing else"), 2, "a.parquet is plain text, not a Parquet file"),
         (_text("a.arrow", b"ARROW1"), 2, "a.arrow cannot be read"),
         (_text("a.xlsx", b"PK"), 2, "the format of"),

@@ -146,9 +146,11 @@ def other_format(uri: str, wanted: str) -> InputError | None:
     """
     with Path(uri).open("rb") as file:
         begin = file.read(LOOKED_AT_BYTES)
+    if not begin:
+        return InputError(f"{uri} is empty", expected=wanted, next_step="leave the file out of the source")
     if (found := recognise(begin)) is not None and found is not _BINARY:
         name, next_step = found.name, found.how_to_read(uri)
-    elif found is None and begin and b"\0" not in begin and _is_text(begin):
+    elif found is None and b"\0" not in begin and _is_text(begin):
         name, next_step = "plain text", _READ_AS.format("csv")
     else:
         return None

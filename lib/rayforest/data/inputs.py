@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from rayforest.data.csv import SAMPLE_ROWS
+from rayforest.data.csv import SAMPLE_ROWS, NoRows, why_no_row
 from rayforest.data.raw import CsvFormat, Source, SourceFile
-from rayforest.data.source import FileLook, inspect, list_files, look_at_each
+from rayforest.data.source import FileLook, csv_format, inspect, list_files, look_at_each
 from rayforest.data.table_schema import TableSchema
 from rayforest.engine.commit import Destination, Version, canonical_json, plan_key
 from rayforest.engine.executors import Executor, InProcess
@@ -101,6 +101,14 @@ class Inputs:
     def named(self) -> list[tuple[str, str]]:
         """(path, identity) of each file."""
         return list(zip((file.path for file in self.files), self.identities, strict=True))
+
+    def why_no_row(self) -> NoRows | None:
+        """Why no row of a text table reads; None where that is not what is wrong."""
+        if self.schema.has_rows:
+            return None
+        texts = (file for file in self.files if file.format == "csv")
+        found = (why_no_row(file.uri, file.path, csv_format(file.uri, self.source)) for file in texts)
+        return next((reason for reason in found if reason is not None), None)
 
 
 @dataclass(frozen=True)

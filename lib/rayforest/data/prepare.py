@@ -21,7 +21,7 @@ import pyarrow as pa
 from rayforest.data.compile_recipe import compile_recipe
 from rayforest.data.contract import RowChecks, Verdicts
 from rayforest.data.empty_parts import refuse_empty_parts, time_cuts
-from rayforest.data.inputs import claim_inputs, data_source, look_at_inputs
+from rayforest.data.inputs import Inputs, claim_inputs, data_source, look_at_inputs
 from rayforest.data.kinds import Kind
 from rayforest.data.parts import part_facts
 from rayforest.data.passed_on import passed_on
@@ -182,7 +182,7 @@ def prepare(
     manifest = version.manifest()
     resumed = manifest is not None
     if manifest is None:
-        manifest = _run(project, recipe, source, keys, version, plan, executor, reporter)
+        manifest = _run(project, recipe, inputs, keys, version, plan, executor, reporter)
         clean(version)
     else:
         project.policy.accept(manifest)
@@ -237,7 +237,7 @@ def ingredients(project: Project, recipe: Recipe, source: Source) -> dict[str, A
 def _run(
     project: Project,
     recipe: Recipe,
-    source: Source,
+    inputs: Inputs,
     keys: list[pa.DataType],
     version: Version,
     plan: Plan,
@@ -246,14 +246,14 @@ def _run(
 ) -> Manifest:
     by_time = project.split.by == "time"
     buckets = bucket_count(plan.rows) if recipe.key else 0
-    reading = recipe.written_as(source.csv)
+    reading = recipe.written_as(inputs.source.csv)
     policy = project.policy
 
     def progress(step: str) -> Any:
         return lambda p: reporter.progress(step, p)
 
     if recipe.key or by_time:
-        survey = SurveyTask(reading, source, max(buckets, 1), by_time)
+        survey = SurveyTask(reading, inputs.source, max(buckets, 1), by_time)
         run_step(version, plan, survey, executor, step=SURVEY, policy=policy, on_progress=progress("survey"))
     if buckets:
         shards = bucket_shards(buckets, plan.rows)
@@ -270,22 +270,24 @@ def _run(
     if by_time:
         sketch = merged_times(version, plan)
         split = SplitRule(TimeSplit(time_cuts(sketch, project.split, timestamps=recipe.time_is_timestamp)), ())
-    task = PrepareTask(reading, source, split, _schema(recipe, keys), version, buckets)
+    task = PrepareTask(reading, inputs.source, split, _schema(recipe, keys), version, buckets)
     totals = run_step(version, plan, task, executor, policy=policy, on_progress=progress("prepare"))
     profile = Profile()
     for record in records(version, plan):
         if record.sidecar is not None:
             profile.add(Profile.from_json(version.store.get(record.sidecar)))
     if not sum(profile.parts.values()):
+        why = inputs.why_no_row() if plan.rows else None
+        quarantine = f"see the rows in {version.store.locate(version.base)}/quarantine"
         raise InputError(
             "no row is left after preparation, so nothing was published",
             expected="at least one row that keeps the contract",
             found=f"{plan.rows:,} rows, all of them quarantined: {'; '.join(list(totals.reasons)[:5])}"
             if plan.rows
             else "files without rows",
-            next_step=f"see the rows in {version.store.locate(version.base)}/quarantine"
-            if plan.rows
-            else "check data.source",
+            next_step="; ".join(
+                [why.next_step, quarantine] if why else [quarantine if plan.rows else "check data.source"]
+            ),
         )
     refuse_empty_parts(profile, project.split, split.key, totals.reasons)
     profile.split_keys = None

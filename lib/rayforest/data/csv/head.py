@@ -85,11 +85,20 @@ def _parse_head(uri: str, form: CsvFormat, begin: bytes, *, complete: bool) -> C
             raise InputError(f"{uri} has fewer lines than skip_lines", expected=f"more than {form.skip_lines} lines")
         start = line_end.end()
     sample = next(split_rows([begin[start:]], Dialect.of(form)), None)
+    if sample is None and not complete:
+        return None
+    if form.header and complete and not (text := begin[start:]).strip():
+        raise InputError(
+            f"{uri} is empty",
+            expected="a header row",
+            found="blank lines only" if text else "",
+            next_step="leave the file out of the source",
+        )
     if sample is None:
-        if not complete:
-            return None
         if form.header:
-            raise InputError(f"{uri} is empty", expected="a header row", next_step="leave the file out of the source")
+            raise InputError(
+                f"{uri} has no header", found="comments only", next_step="leave the file out of the source"
+            )
         return CsvHead(form.names, start)
     header_stop = start + sample.offset + int(sample.text.stops[0])
     if (sample.open_quote or header_stop + 1 >= len(begin)) and not complete:

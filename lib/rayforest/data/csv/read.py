@@ -57,19 +57,26 @@ def read_rows(part: Slice, form: CsvFormat, columns: Sequence[str]) -> Iterator[
 
 def sample_rows(uri: str, form: CsvFormat, rows: int = SAMPLE_ROWS) -> pa.Table:
     """The first rows of a file as text, all columns; rows that cannot become values are left out."""
+    return pa.concat_tables(batch.table for batch in sample_batches(uri, form, rows))
+
+
+def sample_batches(uri: str, form: CsvFormat, rows: int) -> Iterator[RawBatch]:
+    """The first rows of a file as text, all columns; at least one batch."""
     head = read_head(uri, form)
     reader = _TableReader(uri, "", form, head.names, head.names)
     stream = rows_stream(uri, form, head, block_bytes=_SAMPLE_BYTES if rows > _FEW_ROWS else _SAMPLE_BYTES >> 4)
     if keeps_ascii(form.encoding):
         stream = to_utf8(stream, form.encoding)
-    tables, at = [], 0
+    at = 0
     for block in split_rows(stream, Dialect.of(form)):
         stop = min(len(block), rows - at)
-        tables.append(reader.batch(block, 0, stop, at).table)
+        yield reader.batch(block, 0, stop, at)
         at += stop
         if at >= rows:
-            break
-    return pa.concat_tables(tables) if tables else pa.table({name: pa.array([], pa.string()) for name in head.names})
+            return
+    if not at:
+        none = pa.table({name: pa.array([], pa.string()) for name in head.names})
+        yield RawBatch("", np.arange(0), none)
 
 
 class _TableReader:
