@@ -253,17 +253,21 @@ def _presents_token() -> bool:
 
 
 def _token_error(address: RayAddress, *, presented: bool) -> ConfigError:
+    mode = os.environ.get("RAY_AUTH_MODE", "token")
+    given = (name for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if os.environ.get(name))
+    place = next(given, "")
+    if presented:
+        found = f"another one in {place or '~/.ray/auth_token'}"
+    elif mode.lower() != "token":
+        found = f"RAY_AUTH_MODE={mode}"
+    else:
+        found = f"none that can be read in {place}" if place else "none"
     return ConfigError(
         f"the Ray cluster {'refuses the' if presented else 'asks for a'} token: {address}",
         expected="the token of this cluster",
-        found=f"another one in {_token_place()}" if presented else "none",
+        found=found,
         next_step="set RAY_AUTH_TOKEN_PATH to a file with the token, or " + address.mend,
     )
-
-
-def _token_place() -> str:
-    given = (name for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if os.environ.get(name))
-    return next(given, "~/.ray/auth_token")
 
 
 def _nothing_answers(address: RayAddress, found: str) -> ConfigError:

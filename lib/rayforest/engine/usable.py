@@ -21,7 +21,9 @@ def refuse_unusable(destination: str | Path) -> None:
         try:
             next(iter(store.list("claims")), None)
         except OSError as error:
-            raise _refusal(store.uri, str(error), "check the address, the network and the credentials") from error
+            raise _refusal(
+                store.uri, error.strerror or str(error), "check the address, the network and the credentials"
+            ) from error
         return
     folder = store.root
     while not os.path.lexists(folder):
