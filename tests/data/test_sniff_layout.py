@@ -9,6 +9,7 @@ import pytest
 from rayforest.data.csv import read_head
 from rayforest.data.raw import CsvFormat
 from rayforest.data.sniff import Sniffed, sniff
+from rayforest.errors import InputError
 
 ROWS = "Ulm,1,2.5\nBonn,2,3.5\nKiel,3,4.5\n"
 
@@ -104,7 +105,7 @@ def test_a_header_that_names_no_first_column_of_row_numbers_gets_one(tmp_path: P
 
 
 def test_a_broken_row_below_the_header_does_not_hide_it(tmp_path: Path) -> None:
-    for broken in ("Rom,1\n", "Rom,1,2,3\n"):
+    for broken in ("Rom,1\n", "Rom,1,2,3\n", '"Rom,1,2.5\nParis",4,5,6,7,8\n'):
         form = sniffed(tmp_path, "a,b,c\n" + broken + ROWS).format
         assert (form.header, form.skip_lines, form.names) == (True, 0, ())
 
@@ -115,6 +116,31 @@ def test_a_file_of_two_tables_is_named(tmp_path: Path) -> None:
     same = sniffed(tmp_path, "a,b,c\n" + ROWS + "\na,b,c\n" + ROWS)
     assert "line 6 repeats the header" in same.notes[0]
     assert not sniffed(tmp_path, "a,b,c\n" + ROWS).notes
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a,b\n'x, y',1\n'z',2\n'w, v',3\n", {"quote": "'"}),
+        ('a,b\n"x \\" y, z",1\n"u",2\n"w \\"v\\", t",3\n', {"escape": "\\"}),
+        ("a,b\n1,2\n# a note\n3,4\n5,6\n", {"comment": "#"}),
+        ("x   y  z\n1   2.5   3\n4   5.5\t6\n7  8 9\n", {"delimiter": "blanks"}),
+        ("a,b\n1,2,\n3,4,\n5,6,\n", {"trailing_delimiter": True}),
+        ("x,x,y\n1,2,3\n4,5,6\n", {"repeated_names": "number"}),
+        ("a,b\n5'11,it's\n6'2,that's\n", {}),
+        ("name\nAnn Lee\nBob Ray\nCid Moe\n", {}),
+        ("tag,x\n#fun,2\nhat,3\n#sun,4\nbat,5\n", {}),
+    ],
+)
+def test_unusual_marks_are_found_where_they_are_used(tmp_path: Path, text: str, expected: dict[str, object]) -> None:
+    form = sniffed(tmp_path, text).format
+    unusual = {key: value for key, value in vars(form).items() if value != getattr(CsvFormat(), key)}
+    assert unusual == expected
+
+
+def test_pairs_of_index_and_value_are_no_table(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="looks like SVMlight text"):
+        sniffed(tmp_path, "1 1:0.5 7:1\n-1 2:0.25 9:1 11:3\n1 qid:3 3:1e-3 # note\n")
 
 
 def test_a_name_that_stands_twice_is_numbered_and_said(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rayforest.data.kinds import Kind
 from rayforest.data.look import ColumnLook, TableLook
 from rayforest.data.number_style import NumberStyle
-from rayforest.data.raw import CsvFormat
+from rayforest.data.raw import BLANKS, CsvFormat
 from rayforest.data.sniff.words import NULL_AMID_NUMBERS, NULL_WORDS
 from rayforest.data.toml_text import one_line, toml_key, toml_line, toml_list, toml_string
 
@@ -42,7 +42,9 @@ class Writing:
 
 def format_section(form: CsvFormat, look: TableLook, writing: Writing) -> list[str]:
     """[data.format] of a text table."""
-    lines = ["[data.format]", f"delimiter = {toml_string(form.delimiter)}", f"header = {str(form.header).lower()}"]
+    blanks = "runs of spaces and tabs" if form.delimiter == BLANKS else ""
+    lines = ["[data.format]", toml_line(f"delimiter = {toml_string(form.delimiter)}", blanks)]
+    lines.append(f"header = {str(form.header).lower()}")
     if form.names:
         lines.append(toml_line(f"names = {toml_list(form.names)}", "a guess: see the notes above"))
     elif not form.header:
@@ -53,9 +55,27 @@ def format_section(form: CsvFormat, look: TableLook, writing: Writing) -> list[s
     words = toml_list(writing.null_words)
     lines.append(toml_line(f"null_words = {words}", "texts that mean missing, as the empty one always does"))
     lines += style_options(writing.style, " = ") if writing.style is not None else []
+    lines += _marks(form)
     lines += ["trim = true"] if form.trim else []
     lines += [f"encoding = {toml_string(form.encoding)}"] if form.encoding != "utf-8" else []
     return lines
+
+
+def _marks(form: CsvFormat) -> Iterator[str]:
+    """What is unusual about quotes, comments, the header and the rows' ends."""
+    if form.quote != '"':
+        note = "values stand between two of it" if form.quote else "quotes are ordinary characters"
+        yield toml_line(f"quote = {toml_string(form.quote)}", note)
+    if form.escape is not None:
+        yield toml_line(f"escape = {toml_string(form.escape)}", "a quote after it is part of the value")
+    if form.comment is not None:
+        yield toml_line(f"comment = {toml_string(form.comment)}", "lines that begin with it are left out")
+    if form.repeated_names != "refuse":
+        yield toml_line(
+            f"repeated_names = {toml_string(form.repeated_names)}", "later columns of a name become x_2, x_3"
+        )
+    if form.trailing_delimiter:
+        yield toml_line("trailing_delimiter = true", "the empty field after a row's last delimiter is none")
 
 
 def style_options(style: NumberStyle, equals: str = " = ") -> list[str]:

@@ -6,16 +6,21 @@ which a person reads: reading itself never guesses.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from rayforest.data.raw import CsvFormat
-from rayforest.data.sniff.dialect import find_dialect, parse
+from rayforest.data.sniff.dialect import common_width, find_comment_and_dialect, parse, without_comments
 from rayforest.data.sniff.layout import find_layout
 from rayforest.data.sniff.text import SNIFF_BYTES, read_beginning
 from rayforest.errors import InputError
 
 __all__ = ["SNIFF_BYTES", "Sniffed", "sniff"]
+
+_SVMLIGHT = re.compile(r"[-+]?\d+(\.\d+)?(\s+(qid|\d+):[-+\d.eE]+)+\s*(#.*)?$")
+_MOSTLY = 0.9
+_ONE_COLUMN = ("one column: no delimiter gives several rows the same number of fields",)
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,17 @@ def sniff(path: str | Path) -> Sniffed:
     begin = read_beginning(str(path))
     if not any(line.strip() for line in begin.lines):
         raise InputError(f"{path} has no text", expected="rows of a table", next_step="leave the file out")
-    dialect = find_dialect(begin.lines)
-    layout = find_layout(parse(begin.lines, dialect), begin.lines)
+    if sum(_SVMLIGHT.match(line) is not None for line in begin.lines) > _MOSTLY * len(begin.lines):
+        raise InputError(
+            f"{path} looks like SVMlight text",
+            expected="a table whose rows have the same fields",
+            found="rows of a label and index:value pairs",
+            next_step="write it as a table, for example with scikit-learn's load_svmlight_file, as Parquet or CSV",
+        )
+    comment, dialect = find_comment_and_dialect(begin.lines)
+    lines = without_comments(begin.lines, comment)
+    rows = parse(lines, dialect)
+    layout = find_layout(rows, lines)
     form = CsvFormat(
         delimiter=dialect.delimiter,
         header=layout.header,
@@ -45,5 +59,10 @@ def sniff(path: str | Path) -> Sniffed:
         skip_lines=layout.skip_lines,
         trim=dialect.trim,
         encoding=begin.encoding,
+        quote=dialect.quote,
+        escape=dialect.escape,
+        comment=comment,
+        repeated_names="number" if layout.repeated_names else "refuse",
+        trailing_delimiter=layout.trailing_delimiter,
     )
-    return Sniffed(form, layout.notes)
+    return Sniffed(form, (*layout.notes, *(_ONE_COLUMN if common_width(rows) == 1 else ())))

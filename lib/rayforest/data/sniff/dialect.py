@@ -14,15 +14,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rayforest.data.raw import BLANKS
 from rayforest.data.sniff.cells import Cell, cell
-
-BLANKS = "blanks"
-"""The delimiter that is a run of spaces and tabs."""
 
 _DELIMITERS = (",", ";", "\t", "|")
 _RARE_DELIMITERS = ("~", "^", "\x01", "\x1f")
 _MERIT = {Cell.EMPTY: 0.9, Cell.NUMBER: 1.0, Cell.TIME: 1.0, Cell.WORD: 0.9, Cell.OTHER: 0.2}
 _JUDGED_CELLS = 4_000
+_COMMENT = "#"
 _NEARLY_BEST = 0.5
 _HABIT = 0.25
 TABLE_ROWS = 3
@@ -54,6 +53,24 @@ class Row:
     def filled(self) -> int:
         """Fields that are not blank."""
         return sum(1 for field in self.fields if field.strip())
+
+
+def find_comment_and_dialect(lines: list[str]) -> tuple[str | None, Dialect]:
+    """The mark of comments, where lines that begin with it stand amid the others and are no rows; and the dialect."""
+    marked = [line for line in lines if line.startswith(_COMMENT)]
+    rows = [line for line in lines if line.strip() and not line.startswith(_COMMENT)]
+    amid = [line for line in lines[lines.index(rows[0]) :] if line.startswith(_COMMENT)] if rows else []
+    if not amid or len(marked) > len(rows):
+        return None, find_dialect(lines)
+    dialect = find_dialect(rows)
+    width = common_width(parse(rows, dialect))
+    alike = sum(len(row.fields) == width for line in marked for row in parse([line], dialect))
+    return (None, find_dialect(lines)) if alike * 2 > len(marked) or width == 1 else (_COMMENT, dialect)
+
+
+def without_comments(lines: list[str], comment: str | None) -> list[str]:
+    """The lines, comments as empty ones, so that the others keep their numbers."""
+    return lines if comment is None else ["\n" if line.startswith(comment) else line for line in lines]
 
 
 def find_dialect(lines: list[str]) -> Dialect:
@@ -96,7 +113,8 @@ def common_width(rows: list[Row]) -> int:
     widths = Counter(len(row.fields) for row in rows)
     merits = {width: count * width**0.5 for width, count in widths.items()}
     best = max(merits, key=lambda width: merits[width], default=1)
-    tables = (width for width in merits if widths[width] >= TABLE_ROWS and merits[width] >= _NEARLY_BEST * merits[best])
+    wide = (width for width in merits if width > 1 and widths[width] >= TABLE_ROWS)
+    tables = (width for width in wide if merits[width] >= _NEARLY_BEST * merits[best])
     return next(tables, best)
 
 

@@ -7,6 +7,7 @@ and rows of delimiters above it are none of the table.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 from rayforest.data.sniff.cells import SHAPED, Cell, cell
@@ -33,6 +34,9 @@ class Layout:
     names: tuple[str, ...] = ()
     """Where the header cannot be read as it stands."""
     trailing_delimiter: bool = False
+    """Every row ends in a delimiter that the header does not have."""
+    repeated_names: bool = False
+    """The header has a name twice."""
     notes: tuple[str, ...] = field(default=())
 
 
@@ -49,8 +53,8 @@ def find_layout(rows: list[Row], lines: list[str]) -> Layout:
     if first is None:
         return Layout(header=bool(top), skip_lines=_skip(lines, top[0].start if top else 0))
     begin = top[0].start if top else rows[first].start
-    notes = _other_tables([row for row in rows if row.start < begin], width)
-    notes = (*notes, *_other_tables(rows[first + 1 :], width, {tuple(row.fields) for row in top}))
+    notes = _other_tables([row for row in rows if row.start < begin], width, {})
+    notes = (*notes, *_other_tables(rows[first + 1 :], width, shaped, {tuple(row.fields) for row in top}))
     if not top:
         return Layout(header=False, skip_lines=_skip(lines, rows[first].start), notes=notes)
     body = [row for row in rows[first:] if row.filled]
@@ -65,13 +69,16 @@ def _named(top: list[Row], body: list[Row], width: int, lines: list[str], notes:
         if len(set(named)) == len(named):
             return Layout(True, skip, notes=notes)
         why = "the header has a name twice: later columns of that name get a number"
-        return Layout(True, skip, names=distinct_names(own.fields), notes=(why, *notes))
-    if len(top) == 1 and len(own.fields) == width - 1 and all(not r.fields[-1] for r in body if len(r.fields) == width):
-        return Layout(True, _skip(lines, own.start), trailing_delimiter=True, notes=notes)
+        return Layout(True, skip, repeated_names=True, notes=(why, *notes))
+    whole = [row for row in body if len(row.fields) == width]
+    if len(top) == 1 and len(own.fields) == width - 1 and not any(row.fields[-1] for row in whole):
+        named, why = [name for name in own.fields if name], "a delimiter ends each row"
+        skip, twice = _skip(lines, own.start), len(set(named)) < len(named)
+        return Layout(True, skip, trailing_delimiter=True, repeated_names=twice, notes=(why, *notes))
     if len(top) > 1:
         names, why = joined_names([row.fields for row in top], width), f"{len(top)} header lines are joined to names"
     else:
-        names, why = names_for(own.fields, [row.fields for row in body if len(row.fields) == width], width)
+        names, why = names_for(own.fields, [row.fields for row in whole], width)
     return Layout(False, own.stop, names=distinct_names(names), notes=(why, *notes))
 
 
@@ -130,7 +137,7 @@ def _rows_above(near: list[Row], first: int, width: int, shaped: dict[int, Cell]
         if len(row.fields) != width:
             if not top and _names_other_width(row, width):
                 return [row]
-            if not top and _is_broken_data(row, width):
+            if not top and _is_broken_data(row):
                 continue
             break
         if top and not _continues_upward(row, top[0], width, shaped):
@@ -167,9 +174,9 @@ def _names_other_width(row: Row, width: int) -> bool:
     return near and len(looks) >= min(2, width - 1) and not any(look in SHAPED for look in looks)
 
 
-def _is_broken_data(row: Row, width: int) -> bool:
-    """Whether a row looks like one of the table with a field too few or too many."""
-    return abs(len(row.fields) - width) <= 2 and any(cell(text) in SHAPED for text in row.fields)
+def _is_broken_data(row: Row) -> bool:
+    """Whether a row looks like one of the table with fields too few or too many, as after a stray quote."""
+    return len(row.fields) > 1 and any(cell(text) in SHAPED for text in row.fields)
 
 
 def _by_words(rows: list[Row], width: int, first: int) -> tuple[list[Row], int | None]:
@@ -199,13 +206,17 @@ def _is_sparse(row: Row, width: int) -> bool:
 
 
 def _other_tables(
-    rows: list[Row], width: int, names: frozenset[tuple[str, ...]] | set[tuple[str, ...]] = frozenset()
+    rows: list[Row], width: int, shaped: dict[int, Cell], names: Set[tuple[str, ...]] = frozenset()
 ) -> tuple[str, ...]:
     """What stands above or below the table and may be another one."""
     other: list[Row] = []
+    empty = False
     for row in rows:
         if tuple(row.fields) in names:
             return (f"line {row.start + 1} repeats the header: does the file hold several tables?",)
+        if empty and len(row.fields) == width and _is_data(row, shaped) is False:
+            return (f"line {row.start + 1} looks like the header of another table",)
+        empty = not row.filled
         if len(row.fields) == width or len(row.fields) < 2 or not row.filled:
             other = []
             continue
