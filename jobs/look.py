@@ -51,11 +51,15 @@ def check(project: ProjectFile, overrides: Overrides = None, as_json: AsJson = F
         return check(project, overrides=overrides or ())
 
     def show(report: Any) -> None:
+        from rayforest.data.parts import part_lines
+
         print(f"{report.name}: valid; {report.files:,} files, {report.bytes / 1e6:,.1f} MB")
         print(f"  to score {report.score_files:,} files")
         print(f"  key      {', '.join(report.key) or '(none)'}")
         print(f"  target   {report.target or '(none)'}")
         print("  features " + ", ".join(f"{name} ({kind})" for name, kind in report.features.items()))
+        for line in part_lines(report.parts):
+            print(f"  part     {line}")
         for note in report.notes:
             print(f"  note: {note}")
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rayforest.api import ProjectLike
+from rayforest.checking_rows import look_at_rows
 from rayforest.data.compile_recipe import compile_recipe
 from rayforest.data.inputs import Inputs, data_source, look_at_inputs, score_source
 from rayforest.data.prepare import key_types, table_notes
@@ -38,6 +39,8 @@ class CheckReport:
     """Feature -> number, boolean or category."""
     notes: tuple[str, ...]
     """What a user should know before running."""
+    parts: dict[str, dict[str, object]] = field(default_factory=dict)
+    """What train, valid and test hold: see `rayforest.data.parts`. Empty where the source is large and not prepared."""
 
     def as_dict(self) -> dict[str, object]:
         """The JSON object of --json."""
@@ -124,6 +127,7 @@ def check(project: ProjectLike, *, overrides: Sequence[str] = ()) -> CheckReport
     checked = Checked(loaded, recipe, inputs, scored.schema)
     for refuse in STAGES:
         refuse(checked)
+    rows = look_at_rows(loaded, recipe, inputs)
     return CheckReport(
         name=loaded.project.name,
         files=len(inputs.files),
@@ -134,7 +138,8 @@ def check(project: ProjectLike, *, overrides: Sequence[str] = ()) -> CheckReport
         features={
             name: "category" if name in recipe.categorical else str(e.kind) for name, e in recipe.expressions.items()
         },
-        notes=(*dict.fromkeys([*inputs.notes, *scored.notes]), *_notes(checked)),
+        notes=(*dict.fromkeys([*inputs.notes, *scored.notes]), *_notes(checked), *rows.notes),
+        parts=rows.parts,
     )
 
 

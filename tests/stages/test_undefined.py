@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -209,3 +210,42 @@ def test_no_library_writes_to_the_users_terminal(tmp_path: Path) -> None:
     assert ran.stdout == ""
     assert "no feature varies" in ran.stderr
     assert not [line for line in ran.stderr.splitlines() if "LightGBM]" in line or "Warning" in line]
+
+
+def test_check_refuses_what_the_parts_do_not_define_before_and_after_prepare(tmp_path: Path) -> None:
+    project = events(tmp_path / "prepared", early(400, 0.7), "tune.metric=auc")
+    with pytest.raises(InputError, match="auc is not defined on the valid part, which has no row of label 1"):
+        rayforest.check(project)
+    fresh = project.model_copy(update={"base": tmp_path / "fresh"})
+    shutil.copytree(tmp_path / "prepared", tmp_path / "fresh", ignore=shutil.ignore_patterns("out"))
+    with pytest.raises(InputError, match="auc is not defined on the valid part, which has no row of label 1"):
+        rayforest.check(fresh)
+    assert not (tmp_path / "fresh/out").exists()
+
+
+def test_check_tells_what_the_parts_hold_as_prepare_does(tmp_path: Path) -> None:
+    path, plain = tmp_path / "project.toml", ["tune.metric=log_loss"]
+    labels = [None if i == 3 else i % 2 for i in range(300)]
+    project = events(tmp_path / "made", list(labels), *plain)
+    shutil.copytree(tmp_path / "made", tmp_path, ignore=shutil.ignore_patterns("out"), dirs_exist_ok=True)
+    before = rayforest.check(path, overrides=plain)
+    assert "prepare quarantines 1 of 300 rows: the target is missing (1)" in before.notes
+    assert before.parts == rayforest.prepare(project).details["by_part"]
+    rayforest.prepare(path, overrides=plain)
+    after = rayforest.check(path, overrides=plain)
+    assert (after.parts, after.notes) == (before.parts, before.notes)
+    assert [fact["rows"] for fact in after.parts.values()] == [209, 45, 45]
+
+
+def test_check_refuses_a_split_that_prepare_would_refuse(tmp_path: Path) -> None:
+    events(tmp_path, [i % 2 for i in range(100)])
+    by_half = ['data.time="CASE WHEN t < 60 THEN 1 ELSE 2 END"']
+    with pytest.raises(InputError, match="a split by time does not divide rows of one time") as caught:
+        rayforest.check(tmp_path / "project.toml", overrides=by_half)
+    assert "split.shares = [0.6, 0.4, 0]" in caught.value.next_step
+
+
+def test_check_of_a_few_rows_notes_what_they_lack(tmp_path: Path) -> None:
+    events(tmp_path, [0] * 20)
+    notes = rayforest.check(tmp_path / "project.toml", overrides=["project.root=elsewhere"]).notes
+    assert any(note.startswith("tune would refuse these 20 rows: the target is constant") for note in notes)

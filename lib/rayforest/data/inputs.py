@@ -20,7 +20,7 @@ from rayforest.engine.commit import Destination, Version, canonical_json, plan_k
 from rayforest.engine.executors import Executor, InProcess
 from rayforest.engine.plan import Plan
 from rayforest.engine.shards import InputFile, Piece, plan_shards
-from rayforest.engine.store import open_store
+from rayforest.engine.store import Store, open_store
 from rayforest.engine.usable import refuse_unusable
 from rayforest.errors import ConfigError
 from rayforest.project import FormatSection, Project, Stage
@@ -163,8 +163,14 @@ def look_at_inputs(source: Source, destination: str, executor: Executor | None =
     )
 
 
+def named_version(ingredients: Mapping[str, Any], inputs: Inputs, shard_rows: int | None) -> tuple[dict[str, Any], str]:
+    """All that a version depends on besides its inputs' contents, and its plan key."""
+    named = dict(ingredients) | {"shard_rows": shard_rows}
+    return named, plan_key(named, inputs.named)
+
+
 def claim_inputs(
-    destination: str,
+    destination: str | Store,
     inputs: Inputs,
     ingredients: Mapping[str, Any],
     *,
@@ -186,9 +192,9 @@ def claim_inputs(
         InputError: an input is unreadable.
         RefusedError: the destination holds another plan and `replace` is false.
     """
-    target = Destination(open_store(destination))
-    named = dict(ingredients) | {"shard_rows": shard_rows}
-    version = target.claim(plan_key(named, inputs.named), named, inputs=inputs.named, replace=replace)
+    target = Destination(open_store(destination) if isinstance(destination, str) else destination)
+    named, key = named_version(ingredients, inputs, shard_rows)
+    version = target.claim(key, named, inputs=inputs.named, replace=replace)
     plan = version.plan()
     if plan is None:
         version.create(_TABLE, canonical_json(_how_read(inputs.source) | inputs.schema.as_dict()))

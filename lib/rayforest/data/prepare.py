@@ -21,7 +21,7 @@ import pyarrow as pa
 from rayforest.data.compile_recipe import compile_recipe
 from rayforest.data.contract import RowChecks, Verdicts
 from rayforest.data.empty_parts import refuse_empty_parts, time_cuts
-from rayforest.data.inputs import Inputs, claim_inputs, data_source, look_at_inputs
+from rayforest.data.inputs import Claimed, Inputs, claim_inputs, data_source, look_at_inputs
 from rayforest.data.kinds import Kind
 from rayforest.data.parts import part_facts
 from rayforest.data.passed_on import passed_on
@@ -47,7 +47,6 @@ from rayforest.engine.attempt import Attempt
 from rayforest.engine.commit import Version
 from rayforest.engine.executors import Executor
 from rayforest.engine.manifest import Manifest
-from rayforest.engine.plan import Plan
 from rayforest.engine.publish import clean, publish
 from rayforest.engine.run import records, run_step
 from rayforest.engine.shards import Shard
@@ -173,16 +172,16 @@ def prepare(
     claimed = claim_inputs(
         destination,
         inputs,
-        ingredients(project, recipe, source) | {"key_types": [str(kind) for kind in keys]},
+        ingredients(project, recipe, source, keys),
         shard_rows=project.run.shard_rows,
         replace=replace,
         executor=executor,
     )
-    version, plan = claimed.version, claimed.plan
+    version = claimed.version
     manifest = version.manifest()
     resumed = manifest is not None
     if manifest is None:
-        manifest = _run(project, recipe, inputs, keys, version, plan, executor, reporter)
+        manifest = fill(project, recipe, inputs, keys, claimed, executor, reporter)
         clean(version)
     else:
         project.policy.accept(manifest)
@@ -222,7 +221,7 @@ def table_notes(recipe: Recipe, project: Project, table: TableSchema) -> list[st
     return notes + list(table.differences(name for name in used if name not in declared))
 
 
-def ingredients(project: Project, recipe: Recipe, source: Source) -> dict[str, Any]:
+def ingredients(project: Project, recipe: Recipe, source: Source, keys: list[pa.DataType]) -> dict[str, Any]:
     """All that decides the prepared bytes besides the inputs."""
     return {
         "stage": "prepare",
@@ -231,19 +230,21 @@ def ingredients(project: Project, recipe: Recipe, source: Source) -> dict[str, A
         "contract": json.loads(recipe.contract.to_json()),
         "split": project.split.model_dump(mode="json") | {"seed": project.project.seed},
         "format": None if source.csv is None else asdict(source.csv),
+        "key_types": [str(kind) for kind in keys],
     }
 
 
-def _run(
+def fill(
     project: Project,
     recipe: Recipe,
     inputs: Inputs,
     keys: list[pa.DataType],
-    version: Version,
-    plan: Plan,
+    claimed: Claimed,
     executor: Executor,
     reporter: Reporter,
 ) -> Manifest:
+    """Bring a claimed version to its published manifest. Arguments and errors: see `prepare`."""
+    version, plan = claimed.version, claimed.plan
     by_time = project.split.by == "time"
     buckets = bucket_count(plan.rows) if recipe.key else 0
     reading = recipe.written_as(inputs.source.csv)

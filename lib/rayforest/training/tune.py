@@ -19,12 +19,12 @@ from rayforest.engine.store import open_store
 from rayforest.engine.usable import refuse_unusable
 from rayforest.project import Project
 from rayforest.report import Reporter, Silent, StageResult
-from rayforest.training.constant import constant_notes
 from rayforest.training.dataset import PreparedData
-from rayforest.training.defined import refuse_undefined, weaknesses
+from rayforest.training.defined import refuse_undefined
 from rayforest.training.evaluate import baseline, evaluate, gather, model_is_constant
+from rayforest.training.notes import notes_before
 from rayforest.training.outcome import Outcome
-from rayforest.training.problem import Problem, find_problem, remarks
+from rayforest.training.problem import Problem, find_problem
 from rayforest.training.quiet import quiet_lightgbm
 from rayforest.training.rehearsal import refuse_bad_values
 from rayforest.training.search import Search, TrialRecord, best_of, search
@@ -112,11 +112,7 @@ def _introduce(data: PreparedData, problem: Problem, reporter: Reporter) -> list
         f"tune: {problem.kind} target, {problem.metric}, {len(data.feature_names)} features "
         f"({len(data.categories)} categorical), {data.profile.parts['train']:,} training rows"
     )
-    notes = [
-        *remarks(problem, data.profile),
-        *weaknesses(problem, data.profile),
-        *constant_notes(data.profile, data.feature_names),
-    ]
+    notes = notes_before(problem, data.profile, data.feature_names)
     for note in notes:
         reporter.say(f"tune: {note}")
     return notes
