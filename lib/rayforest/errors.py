@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sysconfig
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -85,16 +86,21 @@ def _rebuild(kind: type[RayforestError], what: str, expected: str, found: str, n
 
 
 def place_of(error: BaseException) -> str:
-    """Where an error arose, as FILE:LINE: the last place in rayforest's own code, else the last one. Empty if unknown.
+    """Where an error arose, as FILE:LINE: the last place outside of Python's and others' libraries. Empty if unknown.
 
     The place says what an error's message cannot, which may hold a value of a user's row.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    home = str(Path(__file__).parent)
-    own = [frame for frame in frames if frame.filename.startswith(home)]
-    if own:
-        return f"{own[-1].filename[len(home) + 1 :]}:{own[-1].lineno}"
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    home = f"{Path(__file__).parent}/"  # which may lie among others' libraries
+
+    def is_library(file: str) -> bool:
+        return "site-packages" in file or file.startswith((sysconfig.get_path("stdlib"), "<"))
+
+    outside = [frame for frame in frames if frame.filename.startswith(home) or not is_library(frame.filename)]
+    for frame in reversed(outside or frames):
+        ours = frame.filename.startswith(home)
+        return f"{frame.filename.removeprefix(home) if ours else Path(frame.filename).name}:{frame.lineno}"
+    return ""
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
