@@ -85,8 +85,11 @@ def test_an_unexpected_error_names_its_type_and_place_and_no_value(
 
     monkeypatch.setattr("rayforest.checking.search_space", broken)
     error = one_clear_message(rayforest("check", project, "--json"), "check")
-    assert error["what"].startswith("check failed unexpectedly: ZeroDivisionError at checking.py:")
+    assert error["what"].startswith("check failed unexpectedly: ZeroDivisionError at test_small_matters.py:")
     assert "secret" not in str(error)
+    monkeypatch.setattr("rayforest.checking.search_space", None)
+    error = one_clear_message(rayforest("check", project, "--json"), "check")
+    assert error["what"].startswith("check failed unexpectedly: TypeError at checking.py:")
 
 
 def test_an_error_outside_of_our_code_has_the_last_place_inside_of_it() -> None:
