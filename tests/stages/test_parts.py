@@ -13,6 +13,7 @@ from small_projects import orders, write_orders, write_project
 
 import rayforest
 from rayforest.data.empty_parts import nearest_shares
+from rayforest.data.parts import share_text
 from rayforest.data.profile import Profile
 from rayforest.data.split import TimeSketch
 from rayforest.errors import InputError
@@ -124,6 +125,16 @@ def test_the_mean_of_a_quantity_is_given_by_part(tmp_path: Path) -> None:
     out = rayforest.read(result.destination).collect()
     for part, fact in result.details["by_part"].items():  # type: ignore[attr-defined]
         assert fact["mean"] == pytest.approx(out.filter(pl.col("split") == part)["target"].mean())
+
+
+def test_a_rare_label_is_not_mistaken_for_a_missing_one() -> None:
+    assert [share_text(share) for share in (0.0, 1 / 3_500, 0.25, 1 - 1 / 3_500, 1.0)] == [
+        "0.0%",
+        "0.029%",
+        "25.0%",
+        "over 99.9%",
+        "100.0%",
+    ]
 
 
 def test_a_profile_without_these_facts_is_read() -> None:

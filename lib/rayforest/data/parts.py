@@ -55,12 +55,19 @@ def part_text(fact: Mapping[str, Any]) -> str:
     if "from" in fact:
         texts.append(fact["from"] if fact["from"] == fact["to"] else f"{fact['from']} to {fact['to']}")
     if "labels" in fact:
-        texts.append("labels " + ", ".join(f"{label} {share:.1%}" for label, share in fact["labels"].items()))
+        texts.append("labels " + ", ".join(f"{label} {share_text(share)}" for label, share in fact["labels"].items()))
     elif "mean" in fact:
         texts.append(f"mean of the target {fact['mean']:.6g}")
     elif "different_labels" in fact:
         texts.append(f"{fact['different_labels']:,} labels")
     return ", ".join(texts)
+
+
+def share_text(share: float) -> str:
+    """A share that is not mistaken for none or all."""
+    if 0 < share < 0.001:
+        return f"{100 * share:.2g}%"
+    return "over 99.9%" if 0.999 < share < 1 else f"{share:.1%}"
 
 
 def label_text(label: str) -> str:
