@@ -19,7 +19,7 @@ import pyarrow.feather as feather
 import pyarrow.orc as orc
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from table_reading import csv_source, read_all, read_or_refuse
 
@@ -62,7 +62,7 @@ def _stream(table: pa.Table, path: str) -> None:
 
 def _sqlite(folder: Path) -> bytes:
     connection = sqlite3.connect(folder / "db")
-    connection.execute("create table t (a)")
+    connection.execute("create table if not exists t (a)")
     connection.close()
     return (folder / "db").read_bytes()
 
@@ -203,6 +203,26 @@ def test_only_what_looks_like_json_or_a_page_is_refused_of_any_text(text: str, e
     assert found is None or (found.name == "a JSON document" and text.lstrip().startswith(("{", "[")))
 
 
+@settings(
+    derandomize=True, deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.sampled_from(list(OTHERS)),
+    st.integers(0, 600),
+    st.one_of(st.binary(max_size=80), st.just(ROWS)),
+    st.sampled_from(["csv", "csv.gz", "csv.bz2", "csv.xz", "csv.zst", "parquet", "arrow"]),
+    st.sampled_from([None, "utf-8", "latin-1", "utf-16", "cp500"]),
+)
+def test_any_bytes_are_read_or_refused_by_name(
+    tmp_path: Path, case: str, kept: int, rest: bytes, ending: str, encoding: str | None
+) -> None:
+    (tmp_path / f"t.{ending}").write_bytes(_bytes(case, tmp_path)[1][:kept] + rest)
+    form = None if encoding is None else CsvFormat(encoding=encoding)
+    found = read_or_refuse(Source((f"t.{ending}",), tmp_path, csv=form))
+    if isinstance(found, InputError):
+        assert f"t.{ending}" in found.what
+
+
 def test_a_nul_in_a_header_is_refused_by_its_place(tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         read_all(csv_source(tmp_path, b"id,y\0z,x\n1,2,3\n"))
@@ -217,3 +237,17 @@ def test_text_of_two_bytes_without_a_mark_is_refused_with_its_encoding(tmp_path:
     refused = read_or_refuse(csv_source(tmp_path, ROWS.decode().encode(encoding)))
     assert isinstance(refused, InputError)
     assert f'encoding = "{encoding}"' in refused.next_step
+
+
+def test_utf_16_without_its_mark_is_refused_with_the_encodings_to_choose_from(tmp_path: Path) -> None:
+    for data in (ROWS, ROWS.decode().encode("utf-16-le")):
+        refused = read_or_refuse(csv_source(tmp_path, data, CsvFormat(encoding="utf-16")))
+        assert isinstance(refused, InputError)
+        assert refused.what.endswith("table.csv is not text in utf-16")
+        assert '"utf-16-le"' in refused.next_step
+
+
+@pytest.mark.parametrize("encoding", ["rot13", "base64", "idna", "undefined", "nonsense", "a\0b"])
+def test_a_codec_that_no_text_file_is_written_in_is_not_known(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(InputError, match="is not known"):
+        read_all(csv_source(tmp_path, ROWS, CsvFormat(encoding=encoding)))

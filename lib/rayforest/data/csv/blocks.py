@@ -51,7 +51,8 @@ def keeps_ascii(encoding: str) -> bool:
     """
     try:
         name = codecs.lookup(encoding).name
-    except LookupError:
+        b"a".decode(encoding, "replace")  # a codec of anything but text, such as rot13 or idna, is not known either
+    except (LookupError, ValueError):
         raise InputError(
             f"encoding {encoding!r} is not known",
             expected="a Python codec name, such as utf-8, latin-1, cp1252, utf-16",

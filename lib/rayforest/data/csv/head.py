@@ -65,7 +65,17 @@ def read_head(uri: str, form: CsvFormat) -> CsvHead:
 def _structure(uri: str, form: CsvFormat, start: int = 0, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
     """The bytes in which rows are found: the file's own where ASCII stays ASCII, else recoded."""
     blocks = read_blocks(uri, start, block_bytes=block_bytes)
-    return blocks if keeps_ascii(form.encoding) else to_utf8(blocks, form.encoding)
+    if keeps_ascii(form.encoding):
+        yield from blocks
+        return
+    try:
+        yield from to_utf8(blocks, form.encoding)
+    except UnicodeError as error:
+        raise InputError(
+            f"{uri} is not text in {form.encoding}",
+            found=str(error),
+            next_step='correct encoding in [data.format]; UTF-16 without its mark is "utf-16-le" or "utf-16-be"',
+        ) from error
 
 
 def _parse_head(uri: str, form: CsvFormat, begin: bytes, *, complete: bool) -> CsvHead | None:
