@@ -48,6 +48,7 @@ def demonstrate(rows: int, out: Path, reporter: ConsoleReporter) -> Demonstratio
         f'data.source="{raw}"',
         f'project.root="{out.absolute()}"',
         'run.executor="ray"',
+        'run.address="local"',  # whatever RAY_ADDRESS says
         f"tune.trials={TRIALS}",
     ]
     return Demonstration(generated, run(PROJECT, overrides=settings, reporter=reporter))

@@ -115,6 +115,7 @@ def test_the_projects_address_comes_before_the_environments_which_says_where_aut
     monkeypatch.setenv("RAY_ADDRESS", "a:1")
     assert named_address(None) == named_address("auto") == RayAddress("a:1", from_environment=True)
     assert named_address("b:2") == RayAddress("b:2", from_environment=False)
+    assert named_address("local") is None
     for empty in ("", "local", " "):
         monkeypatch.setenv("RAY_ADDRESS", empty)
         assert named_address(None) is None
