@@ -40,9 +40,9 @@ def metric_lines(table: Mapping[str, Any]) -> Iterator[str]:
 def _by_part(by_part: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """A small table, one line a part."""
     names = list(dict.fromkeys(name for found in by_part.values() for name in found if name not in _NOT_METRICS))
-    widths = [max(len(name), 8) + 2 for name in names]
+    cells = [[f"{found[name]:.5f}" if name in found else "-" for name in names] for found in by_part.values()]
+    widths = [max(len(text) for text in column) + 2 for column in zip(names, *cells, strict=True)]
     yield "by part " + f"{'rows':>12}" + "".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))
-    for part, found in by_part.items():
-        values = (f"{found[name]:.5f}" if name in found else "-" for name in names)
-        cells = "".join(f"{value:>{width}}" for value, width in zip(values, widths, strict=True))
-        yield f"{part:<8}{found['rows']:>12,}{cells}"
+    for (part, found), values in zip(by_part.items(), cells, strict=True):
+        row = "".join(f"{value:>{width}}" for value, width in zip(values, widths, strict=True))
+        yield f"{part:<8}{found['rows']:>12,}{row}"

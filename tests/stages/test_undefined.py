@@ -17,6 +17,7 @@ from test_tune import tuned
 
 import rayforest
 from rayforest.errors import InputError
+from rayforest.jobs.metrics_text import metric_lines
 from rayforest.showing import describe
 from rayforest.training.outcome import Outcome
 from rayforest.training.search import TrialRecord, best_of
@@ -131,6 +132,15 @@ def test_without_test_rows_the_metrics_are_those_of_the_validation_part_and_say_
     assert (again.metrics, again.details) == (result.metrics, result.details)
     rayforest.export(project)
     assert json.loads((tmp_path / "out/bundle/metrics.json").read_text()) == found
+
+
+def test_metrics_of_large_quantities_stand_apart_in_the_table_by_part() -> None:
+    found = {"rows": 10, "rmse": 123456.789, "mae": 1.5}
+    table = {"metrics_by_part": {"train": found, "test": found}, "metrics": {"rmse": 1.0}, "metrics_of": ["test"]}
+    assert [line.split() for line in metric_lines(table)][-2:] == [
+        ["train", "10", "123456.78900", "1.50000"],
+        ["test", "10", "123456.78900", "1.50000"],
+    ]
 
 
 def test_with_test_rows_the_metrics_are_those_of_the_test_part(ran: Ran) -> None:

@@ -122,7 +122,7 @@ def find_problem(recipe: Recipe, profile: Profile, metric: Metric | None) -> Pro
                 f"the {part} part has no rows",
                 expected="rows to train on and rows to stop early by",
                 found=", ".join(f"{p}: {profile.parts.get(p, 0)}" for p in ("train", "valid", "test")),
-                next_step="give more data, or another split.shares",
+                next_step="give more data, or split.shares with rows to train on and to stop by, such as [0.8, 0.2, 0]",
             )
     _refuse_constant(recipe, profile, metric)
     labels, positive = _labels(recipe, profile), recipe.positive_label
