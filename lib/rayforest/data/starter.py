@@ -51,6 +51,13 @@ def starter_project(data: list[str], *, target: str | None, folder: str | Path |
             found=", ".join(sorted(set(unsupported_columns(files[0]).values())))[:200],
             next_step="write the data with plain columns",
         )
+    if not look.rows and look.notes:
+        raise InputError(
+            f"no row of {files[0].uri} reads",
+            expected="rows with the fields of the header",
+            found=look.notes[-1],
+            next_step="is this one table of text? say how it is written in [data.format]",
+        )
     if not look.rows:
         raise InputError(f"{files[0].uri} has no rows", expected="rows to look at", next_step="give a file with rows")
     if not any(column.values.present for column in look.columns):

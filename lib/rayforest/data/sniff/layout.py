@@ -47,7 +47,7 @@ def find_layout(rows: list[Row], lines: list[str]) -> Layout:
         rows: as the dialect reads them, rows without fields left out.
         lines: the sampled lines.
     """
-    width = common_width([row for row in rows if row.filled] or rows)
+    width = _width(rows)
     shaped = _shaped_columns(rows, width)
     top, first = _header_and_first(rows, width, shaped)
     if first is None:
@@ -59,6 +59,15 @@ def find_layout(rows: list[Row], lines: list[str]) -> Layout:
         return Layout(header=False, skip_lines=_skip(lines, rows[first].start), notes=notes)
     body = [row for row in rows[first:] if row.filled]
     return _named(top, body, width, lines, notes)
+
+
+def _width(rows: list[Row]) -> int:
+    """Fields of the table's rows; where only the first row has the commonest number, that of the others."""
+    filled = [row for row in rows if row.filled] or rows
+    width = common_width(filled)
+    others = filled[1:]
+    alone = len(others) > 0 and all(len(row.fields) != width for row in others)
+    return max(common_width(others), 1) if alone and _names_other_width(filled[0], common_width(others)) else width
 
 
 def _named(top: list[Row], body: list[Row], width: int, lines: list[str], notes: tuple[str, ...]) -> Layout:
