@@ -173,6 +173,12 @@ def test_a_mark_that_reads_as_decimal_and_as_thousands_is_left_to_the_user() -> 
     assert "decimal and as thousands" in seen.undecided
 
 
+def test_blanks_between_numbers_are_missing_and_blanks_between_texts_are_values() -> None:
+    numbers, texts = column("1", " ", "2", "3"), column("a", " ", "b", "a")
+    assert (numbers.kind, numbers.missing, numbers.unreadable) == ("number", 1, 0)
+    assert (texts.kind, texts.missing, texts.distinct) == ("string", 0, 3)
+
+
 def test_columns_of_two_styles_have_their_own() -> None:
     Path("t.csv").write_text("a;b;y\n" + "".join(f"{i},5;{i}.5;{i % 2}\n" for i in range(20)))
     found, _ = starter("t.csv")

@@ -29,6 +29,9 @@ _DATE_NAME = re.compile(r"date|day|datum", re.IGNORECASE)
 _LARGEST_EXACT = "9007199254740992"
 _VALUE, _ROWS = pl.col("value"), pl.col("rows")
 _WORDS = [*NULL_WORDS, *NULL_AMID_NUMBERS]
+_BLANK = _VALUE.str.strip_chars(" \t") == ""
+"""Nothing, where no text is expected."""
+_SOLID = ~(_VALUE.is_in(_WORDS) | _BLANK)
 
 
 @dataclass
@@ -62,6 +65,8 @@ def _look_at_batch(frame: pl.DataFrame, places: Sequence[int]) -> list[ColumnLoo
     if missing:
         schema = {"column": pl.UInt32(), "value": pl.String()}
         counts = counts.join(pl.DataFrame(missing, schema, orient="row"), on=["column", "value"], how="anti")
+    typed = [place for place, reading in readings.items() if reading.kind is not Kind.STRING]
+    counts = counts.filter(~(_BLANK & pl.col("column").is_in(pl.Series(typed, dtype=pl.UInt32).implode())))
     held = dict(counts.group_by("column").agg(_ROWS.sum()).iter_rows())
     values: dict[int, Values] = {}
     for kind in Kind:
@@ -100,7 +105,7 @@ def _shapes(counts: pl.DataFrame) -> dict[int, dict[str, int]]:
     digits = _VALUE.str.strip_chars(" \t+-").str.strip_chars_start("0")
     beyond = (digits.str.len_bytes() > 16) | ((digits.str.len_bytes() == 16) & (digits > _LARGEST_EXACT))
     integers = _VALUE.str.contains(r"^\s*[-+]?\d+\s*$")
-    solid = counts.lazy().filter(~_VALUE.is_in(_WORDS))
+    solid = counts.lazy().filter(_SOLID)
     table = solid.group_by("column").agg(
         _ROWS.sum().alias("solid"),
         pl.len().alias("distinct"),
@@ -126,7 +131,7 @@ def _readings(
     words: dict[int, dict[str, int]],
 ) -> dict[int, _Reading]:
     readings: dict[int, _Reading] = {}
-    solid = counts.lazy().filter(~_VALUE.is_in(_WORDS)).collect()
+    solid = counts.lazy().filter(_SOLID).collect()
     for place, others in by_column(solid, words).items():
         shape = shapes[place]
         missing, kept = split_words(words[place], others, shape["numbers"], shape["solid"])
