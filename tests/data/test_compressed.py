@@ -109,6 +109,12 @@ def test_a_changed_byte_changes_no_value_where_the_data_has_a_checksum(
     assert found == rows
 
 
+def test_frames_of_zstd_that_hold_no_data_are_skipped(tmp_path: Path) -> None:
+    path, skipped = tmp_path / "t.csv.zst", b"\x5e\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"index"
+    path.write_bytes(skipped + _zstd(b"id,x\n") + skipped + _zstd(b"1,2\n") + skipped)
+    assert _unpack(path) == b"id,x\n1,2\n"
+
+
 @pytest.mark.parametrize("padding", [4, 8, 1 << 20])
 def test_the_padding_that_xz_allows_is_no_data(tmp_path: Path, padding: int) -> None:
     path = tmp_path / "t.csv.xz"

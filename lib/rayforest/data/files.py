@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from rayforest.data.contents import no_table
+from rayforest.data.contents import COMPRESSIONS, no_table
 from rayforest.data.csv.compressed import compression
 from rayforest.data.patterns import Expansion
 from rayforest.data.raw import FileFormat, Source, SourceFile
@@ -102,7 +102,7 @@ def format_of(path: str, source: Source) -> FileFormat:
     if known is None:
         raise no_table(path) or InputError(
             f"the format of {path} is not known from its ending",
-            expected="an ending of " + ", ".join(_ENDINGS),
+            expected=f"an ending of {', '.join(_ENDINGS)}; text may be compressed ({', '.join(COMPRESSIONS)})",
             next_step='set format = "csv" (or "parquet", "arrow") in [data]',
         )
     return known

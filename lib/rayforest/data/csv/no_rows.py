@@ -22,7 +22,7 @@ class NoRows:
 
 
 def why_no_row(uri: str, path: str, form: CsvFormat) -> NoRows | None:
-    """What nearly all sampled rows of a file have in common; None where one of them reads, or there is none.
+    """What most of the sampled rows of a file have in common; None where one of them reads, or there is none.
 
     Raises:
         InputError: the file cannot be read at all.
