@@ -98,7 +98,13 @@ def with_duckdb(path: str) -> Table:
     """Its sniffer, with the options that Pollock's own adapter gives, every column as text."""
     import duckdb
 
-    options = {"strict_mode": False, "ignore_errors": True, "null_padding": True, "all_varchar": True}
+    options = {
+        "strict_mode": False,
+        "ignore_errors": True,
+        "null_padding": True,
+        "all_varchar": True,
+        "parallel": False,
+    }
     relation = duckdb.connect().read_csv(path, **options)
     return [relation.columns, *([value or "" for value in row] for row in relation.fetchall())]
 

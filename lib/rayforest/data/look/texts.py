@@ -7,7 +7,7 @@ another form than ISO 8601, is looked at alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -93,7 +93,7 @@ def _look_at_batch(frame: pl.DataFrame, places: Sequence[int]) -> list[ColumnLoo
                 remarks=reading.remarks,
                 undecided=reading.undecided,
                 exact=reading.exact,
-                read_times=_times(frame, place, reading) if reading.kind is Kind.TIMESTAMP else None,
+                read_times=_times(frame, place, reading.format) if reading.kind is Kind.TIMESTAMP else None,
             )
         )
     return looks
@@ -233,14 +233,12 @@ def _typed(
     return own.select("column", to_kind(value, pl.String(), kind, form).alias("value"), "rows")
 
 
-class _times:
-    """The different times of a column, when asked for."""
+def _times(frame: pl.DataFrame, place: int, form: str | None) -> Callable[[], pl.Series]:
+    """Reads the different times of a column when asked for: most columns never are."""
+    texts = frame.to_series(place).alias("value")
 
-    def __init__(self, frame: pl.DataFrame, place: int, reading: _Reading) -> None:
-        self._texts = frame.to_series(place).alias("value")
-        self._reading = reading
+    def read() -> pl.Series:
+        different = texts.unique(maintain_order=True).drop_nulls().to_frame()
+        return different.select(to_kind(_VALUE, pl.String(), Kind.TIMESTAMP, form)).to_series().drop_nulls()
 
-    def __call__(self) -> pl.Series:
-        texts = self._texts.unique(maintain_order=True).drop_nulls().to_frame()
-        value = to_kind(_VALUE, pl.String(), Kind.TIMESTAMP, self._reading.format)
-        return texts.select(value).to_series().drop_nulls()
+    return read
