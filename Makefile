@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format bench chaos fuzz lock clean
+.PHONY: demo test lint format docs bench chaos fuzz lock clean
 
 $(READY): requirements-dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "rayforest needs Python 3.11 to 3.13: make PYTHON=python3.12 ...")'
@@ -30,6 +30,10 @@ format: $(READY)          ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: $(READY)            ## the documentation as a site under site/; a link to nowhere is an error
+	$(BIN)/python docs/make_reference.py
+	$(BIN)/zensical build --clean --strict
+
 bench: $(READY)           ## every benchmark; results go to benchmarks/results. A peer that does not install is left out
 	-$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[bench]"
 	-$(BIN)/python -m pip install --quiet --no-deps "daft>=0.7,<0.8"  # it asks for pyarrow below 26, and runs with 26
@@ -46,5 +50,5 @@ lock:                     ## pin what pyproject.toml allows, with hashes
 	  --no-emit-index-url --no-emit-find-links --output-file requirements-dev.lock
 
 clean:                    ## remove the environment and everything that was made
-	rm -rf $(VENV) demo build dist lib/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo site build dist .cache lib/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

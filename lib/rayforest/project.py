@@ -53,9 +53,11 @@ class ProjectSection(Section):
     """Who this project is and where it writes."""
 
     name: str
+    """Of letters, digits, '.', '_' and '-'."""
     root: str = "out"
     """Folder or URI that holds prepared, tuned, bundle and scored."""
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
+    """Of the split and the search."""
 
     @field_validator("name")
     @classmethod
@@ -162,10 +164,13 @@ class ColumnSection(Section):
     """What a raw column must hold. A row that breaks it is quarantined."""
 
     type: Kind
+    """number, boolean, string or timestamp."""
     required: StrictBool = False
+    """Whether a missing value is wrong."""
     min: Bound = None
     """Smallest allowed number, or timestamp as ISO text."""
     max: Bound = None
+    """Greatest allowed number or timestamp."""
     values: tuple[Scalar, ...] | None = None
     """The only allowed values; null is allowed unless `required`."""
     null_values: tuple[Scalar, ...] = ()
@@ -220,7 +225,9 @@ class DataSection(Section):
     """The raw tables."""
 
     source: Names
+    """Paths, globs (** spans folders) and folders; hive folders become columns."""
     format: Format = FormatSection()
+    """"parquet", "csv" or "arrow", or a table of the options of text tables."""
     key: Names = ()
     """Columns that identify a row."""
     target: str | None = None
@@ -230,9 +237,11 @@ class DataSection(Section):
     time: str | None = None
     """A column or SQL expression, number or timestamp, that orders the rows in time."""
     columns: dict[str, Column] = {}
+    """What columns must hold, by name: a kind, or a table. Those that are not named are taken as they are."""
     rules: Annotated[dict[str, str], BeforeValidator(_rules)] = {}
     """SQL conditions by name; a row for which one is false is quarantined (null passes, as in a CHECK constraint)."""
     on_bad_row: Literal["quarantine", "fail"] = "quarantine"
+    """fail: no row may be quarantined."""
     error_budget: Annotated[StrictInt | StrictFloat, Field(ge=0)] | None = None
     """Rows that may be quarantined: a share below 1, or a count."""
 
@@ -248,7 +257,9 @@ class FeaturesSection(Section):
     """Model inputs as SQL over the raw columns; without any, every raw column that is not key, target or time."""
 
     expressions: dict[str, str] = {}
+    """A model input by its name."""
     categorical: Names = ()
+    """Features of numbers that are codes. Features of text are categories in any case."""
     unseen: Literal["missing", "quarantine"] = "missing"
     """What score does with a category that training never saw: treat it as missing, or quarantine the row."""
 
@@ -295,9 +306,11 @@ class SplitSection(Section):
     """How rows are divided into train, valid and test without a leak."""
 
     by: Literal["hash", "time"] = "hash"
+    """hash: rows of one key stay together; time: the last rows test."""
     key: Names = ()
     """Columns whose rows stay together (a patient, a card); the data key by default."""
     shares: Annotated[Shares, BeforeValidator(_shares)] = Shares()
+    """{ train = 0.7, valid = 0.15, test = 0.15 }, or a list of three."""
 
 
 Metric = Literal["auc", "average_precision", "log_loss", "accuracy", "rmse", "mae"]
@@ -311,6 +324,7 @@ class TuneSection(Section):
     metric: Metric | None = None
     """log_loss or rmse by default. It also says whether a numeric target is a class or a quantity."""
     trials: Annotated[int, Field(strict=True, ge=1)] = 20
+    """Models to train; with more than before, those that are there are kept."""
     budget_s: Annotated[float, Field(strict=True, gt=0)] | None = None
     """No new trial starts after this many seconds."""
     workers: Annotated[int, Field(strict=True, ge=1)] | None = None
@@ -334,6 +348,7 @@ class ScoreSection(Section):
     source: Names = ()
     """data.source by default."""
     format: Format = FormatSection()
+    """Overrides [data.format] for score.source."""
     destination: str | None = None
     """ROOT/scored by default."""
     carry: Names = ()
@@ -359,12 +374,16 @@ class RunSection(Section):
     """How work is carried out; nothing here changes a result."""
 
     executor: Literal["auto", "in-process", "ray"] = "auto"
+    """auto takes Ray where address or RAY_ADDRESS names one, and threads of this process otherwise."""
     address: str | None = None
+    """HOST:PORT, "ray://HOST:PORT", "auto" or "local"; RAY_ADDRESS by default."""
     workers: Annotated[int, Field(strict=True, ge=1)] | None = None
+    """All CPUs by default."""
     shard_rows: Annotated[int, Field(strict=True, ge=1)] | None = None
     """Rows of a shard, at most; None for a good number that cuts few row groups. The one key here that decides where
     files are cut."""
     retries: Annotated[int, Field(strict=True, ge=0)] = 3
+    """Further attempts at a shard that failed."""
     timeout_s: Annotated[float, Field(strict=True, gt=0)] | None = None
     """Longest time for one shard."""
 
