@@ -16,6 +16,7 @@ from rayforest.data.source import CsvFormat, Source, SourceFile, list_files, uns
 from rayforest.data.starter_columns import Writing, columns_section, format_section
 from rayforest.data.starter_features import features_section
 from rayforest.data.starter_roles import Roles
+from rayforest.data.table_schema import fault_of_name
 from rayforest.data.toml_text import one_line, toml_line, toml_string
 from rayforest.errors import InputError
 from rayforest.variables import literal_path
@@ -43,12 +44,13 @@ def starter_project(data: list[str], *, target: str | None, folder: str | Path |
     sniffed = sniff(files[0].uri) if files[0].format == "csv" else None
     form = sniffed.format if sniffed is not None else None
     look = look_at(files, Source(source.patterns, source.base, csv=form))
-    unread = {name: f"{stored} is not read" for name, stored in unsupported_columns(files[0]).items()}
+    stored = unsupported_columns(files[0])
+    unread = {name: fault_of_name(name) or f"{kind} is not read" for name, kind in stored.items()}
     if not look.columns and unread:
         raise InputError(
             f"{files[0].uri} has no column that can be read",
             expected="numbers, booleans, text, dates or timestamps",
-            found=", ".join(sorted(set(unsupported_columns(files[0]).values())))[:200],
+            found=", ".join(sorted(set(stored.values())))[:200],
             next_step="write the data with plain columns",
         )
     if not look.rows and look.notes:
@@ -68,11 +70,16 @@ def starter_project(data: list[str], *, target: str | None, folder: str | Path |
             next_step="give a file with values",
         )
     notes = (*(sniffed.notes if sniffed is not None else ()), *look.notes)
-    usable = tuple(column for column in look.columns if not _is_pattern(column.name))
-    unread |= {c.name: "a name that is taken for a pattern" for c in look.columns if _is_pattern(c.name)}
+    faults = {column.name: fault for column in look.columns if (fault := fault_of_name(column.name)) is not None}
+    usable = tuple(column for column in look.columns if column.name not in faults)
+    unread |= faults
     look = replace(look, columns=usable, notes=notes)
     if not usable:
-        raise InputError(f"{files[0].uri} has no column that can be used", expected="a column of another name than '*'")
+        raise InputError(
+            f"{files[0].uri} has no column that can be used",
+            expected="columns of other names",
+            found=", ".join(sorted(set(faults.values()))),
+        )
     roles, writing = Roles(look, target), Writing.of(look) if form is not None else Writing()
     sections = (
         _head(files, look, folder),
@@ -117,11 +124,6 @@ def _exists(out: str | Path) -> InputError:
         expected="a new file: init writes over none",
         next_step="give another --out, or move the file away",
     )
-
-
-def _is_pattern(name: str) -> bool:
-    """Whether prepare refuses the name, as it stands for many columns."""
-    return name == "*" or (name.startswith("^") and name.endswith("$"))
 
 
 def _head(files: Sequence[SourceFile], look: TableLook, folder: str | Path | None) -> list[str]:
