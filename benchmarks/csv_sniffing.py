@@ -4,7 +4,7 @@ Pollock (Vitagliano et al., "Pollock: A Data Loading Benchmark", VLDB 2023) has 
 files, what each holds, and measures: precision, recall and F1 of header, records and cells, 10 points a file. Data and
 measures are read from a checkout of it, named by POLLOCK; without one nothing is measured. rayforest reads each file by
 what init writes into [data.format], and with its rule against rows without a value. Columns that a file leaves nameless
-get rayforest's names, which the measures count as wrong.
+get rayforest's names, which the measures count as wrong; a header without any row is read, though init asks for rows.
 
     POLLOCK=path/of/pollock python -m benchmarks.csv_sniffing [--quick]
 """
