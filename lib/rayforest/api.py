@@ -168,6 +168,7 @@ def run(project: ProjectLike, *, overrides: Sequence[str] = (), reporter: Report
         InputError: an input is missing or unreadable.
         UnfinishedError: shards failed, or more rows than the error budget allows.
     """
+    from rayforest.checking import refuse_what_follows
     from rayforest.data import prepare as preparing
     from rayforest.scoring import export as exporting
     from rayforest.scoring import score as scoring
@@ -176,8 +177,10 @@ def run(project: ProjectLike, *, overrides: Sequence[str] = (), reporter: Report
     began = time.monotonic()
     loaded, reporter = loaded_project(project, overrides), reporter or Silent()
     with open_executor(loaded, reporter) as executor:
+        prepared = preparing.prepare(loaded, replace=True, executor=executor, reporter=reporter)
+        refuse_what_follows(loaded)
         steps = (
-            preparing.prepare(loaded, replace=True, executor=executor, reporter=reporter),
+            prepared,
             tuning.tune(loaded, replace=True, executor=executor, reporter=reporter),
             exporting.export(loaded, replace=True, reporter=reporter),
             scoring.score(loaded, replace=True, executor=executor, reporter=reporter),

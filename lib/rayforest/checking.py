@@ -55,8 +55,13 @@ class Checked:
     recipe: Recipe
     inputs: Inputs
     """The tables that prepare reads."""
-    scored: TableSchema
-    """Of those that score reads."""
+    to_score: Inputs
+    """Those that score reads."""
+
+    @property
+    def scored(self) -> TableSchema:
+        """Of the tables that score reads."""
+        return self.to_score.schema
 
     @property
     def table(self) -> TableSchema:
@@ -120,11 +125,8 @@ def check(project: ProjectLike, *, overrides: Sequence[str] = ()) -> CheckReport
     """
     loaded = loaded_project(project, overrides)
     refuse_unreachable(loaded.run.executor, loaded.run.address)
-    inputs = look_at_inputs(data_source(loaded), loaded.stage("prepared"))
-    recipe = compile_recipe(loaded, inputs.schema)
-    apart = score_source(loaded) != inputs.source
-    scored = look_at_inputs(score_source(loaded), loaded.stage("scored")) if apart else inputs
-    checked = Checked(loaded, recipe, inputs, scored.schema)
+    checked = _look(loaded)
+    recipe, inputs, scored = checked.recipe, checked.inputs, checked.to_score
     for refuse in STAGES:
         refuse(checked)
     rows = look_at_rows(loaded, recipe, inputs)
@@ -141,6 +143,25 @@ def check(project: ProjectLike, *, overrides: Sequence[str] = ()) -> CheckReport
         notes=(*dict.fromkeys([*inputs.notes, *scored.notes]), *_notes(checked), *rows.notes),
         parts=rows.parts,
     )
+
+
+def refuse_what_follows(project: Project) -> None:
+    """Refuse after prepare what export and score would refuse after the training.
+
+    Raises:
+        ConfigError, InputError: as these stages say it.
+    """
+    it = _look(project)
+    _export(it)
+    score_contract(it.recipe, project.score, it.scored)
+    scored_schema(it.recipe, project.score, it.scored, [])
+
+
+def _look(project: Project) -> Checked:
+    inputs = look_at_inputs(data_source(project), project.stage("prepared"))
+    apart = score_source(project) != inputs.source
+    to_score = look_at_inputs(score_source(project), project.stage("scored")) if apart else inputs
+    return Checked(project, compile_recipe(project, inputs.schema), inputs, to_score)
 
 
 def _notes(it: Checked) -> list[str]:

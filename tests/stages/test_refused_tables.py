@@ -158,3 +158,34 @@ def test_nothing_of_a_refusal_is_written(tmp_path: Path) -> None:
     with pytest.raises(RayforestError):
         rayforest.run(project(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["project.toml", "raw"]
+
+
+def test_a_run_refuses_before_it_trains_what_export_and_score_would_refuse(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("id,prediction,y\n" + "".join(f"{i},{i % 7},{i % 2}\n" for i in range(200)))
+    file = tmp_path / "project.toml"
+    file.write_text('[project]\nname = "late"\n[data]\nsource = "table.csv"\nkey = "id"\ntarget = "y"\n')
+    with pytest.raises(ConfigError, match="'prediction' cannot be an input"):
+        rayforest.run(file)
+    with pytest.raises(InputError, match="does not exist"):
+        rayforest.run(file, overrides=['export.graph="trees"', 'score.source="new/*.csv"'])
+    assert not (tmp_path / "out" / "tuned").exists()
+
+
+def test_a_damaged_claim_is_named(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("id,x\n" + "".join(f"{i},{i % 7}\n" for i in range(20)))
+    file = tmp_path / "project.toml"
+    file.write_text('[project]\nname = "torn"\n[data]\nsource = "table.csv"\nkey = "id"\n')
+    rayforest.prepare(file)
+    (claim,) = (tmp_path / "out" / "prepared" / "claims").iterdir()
+    for content, said in (('{"key": "ab', "damaged"), ('{"format": 99}', "newer format")):
+        claim.write_text(content)
+        with pytest.raises(RayforestError, match=rf"000001\.json.* {said}"):
+            rayforest.prepare(file)
+
+
+def test_features_that_depend_on_no_column_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("id,x\n1,2\n")
+    file = tmp_path / "project.toml"
+    file.write_text('[project]\nname = "same"\n[data]\nsource = "table.csv"\nkey = "id"\n[features]\none = "1"\n')
+    with pytest.raises(ConfigError, match="no feature depends on a column"):
+        rayforest.check(file)

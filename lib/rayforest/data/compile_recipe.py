@@ -123,7 +123,7 @@ def _check_features(
             raise ConfigError(
                 f"features.categorical names {name!r}, which is no feature", next_step=did_you_mean(name, names)
             )
-    categorical = []
+    categorical, constant = list[str](), True
     for name, sql in features:
         if name in reserved:
             raise ConfigError(
@@ -133,6 +133,7 @@ def _check_features(
             )
         expression = parse(sql, kinds, where=f"features.{name}")
         used.update(expression.columns)
+        constant = constant and not expression.columns
         if expression.kind is Kind.TIMESTAMP:
             raise ConfigError(
                 f"features.{name} is a timestamp",
@@ -141,6 +142,13 @@ def _check_features(
             )
         if expression.kind is Kind.STRING or name in project.features.categorical:
             categorical.append(name)
+    if constant:
+        raise ConfigError(
+            "no feature depends on a column, so every row would be the same to the model",
+            expected="features over the raw columns",
+            found=", ".join(names),
+            next_step="name columns in [features], or leave the table out to take every one",
+        )
     return tuple(categorical)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rayforest.engine.differences import JSON, differences
+from rayforest.engine.document import read_document
 from rayforest.engine.manifest import Manifest, open_manifest
 from rayforest.engine.plan import PLAN_FORMAT, Plan, encode_plan, open_plan
 from rayforest.engine.record import RECORD_FORMAT
@@ -163,7 +164,9 @@ class Destination:
         number = highest_number(self.store, "current")
         if not number:
             return None
-        pointer = json.loads(self.store.get(numbered_path("current", number)))
+        pointer = read_document(self.store, numbered_path("current", number), _CLAIM_FORMAT)
+        if pointer is None:  # listed a moment ago
+            return None
         claim = self._read_claim(number)
         return Version(self.store, number, pointer["key"], claim.ingredients if claim else {})
 
@@ -212,9 +215,8 @@ class Destination:
             settle(self.store, numbered_path("claims", number), mine)
 
     def _read_claim(self, number: int) -> Claim | None:
-        try:
-            document = json.loads(self.store.get(numbered_path("claims", number)))
-        except FileNotFoundError:
+        document = read_document(self.store, numbered_path("claims", number), _CLAIM_FORMAT)
+        if document is None:
             return None
         inputs = document.get("inputs")
         named = None if inputs is None else [(path, identity) for path, identity in inputs]

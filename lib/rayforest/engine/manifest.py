@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rayforest.engine.document import read_document
 from rayforest.engine.store import Store
 from rayforest.errors import RayforestError
 
@@ -153,16 +153,5 @@ def manifest_path(base: str) -> str:
 
 def open_manifest(store: Store, base: str) -> Manifest | None:
     """The manifest of a version, or None before it was published."""
-    try:
-        document = json.loads(store.get(manifest_path(base)))
-    except FileNotFoundError:
-        return None
-    found = document.get("format")
-    if not isinstance(found, int) or found > MANIFEST_FORMAT:
-        raise RayforestError(
-            f"{store.locate(manifest_path(base))} has a newer format than this rayforest reads",
-            expected=f"format {MANIFEST_FORMAT} or older",
-            found=f"format {found}",
-            next_step="upgrade rayforest",
-        )
-    return Manifest(store, base, document)
+    document = read_document(store, manifest_path(base), MANIFEST_FORMAT)
+    return None if document is None else Manifest(store, base, document)

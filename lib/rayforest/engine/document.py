@@ -1,0 +1,41 @@
+"""JSON documents of a store, told apart from damaged ones and from those of a newer rayforest."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rayforest.engine.store import Store
+from rayforest.errors import RayforestError
+
+
+def read_document(store: Store, path: str, newest: int) -> dict[str, Any] | None:
+    """A JSON object that rayforest wrote; None where there is none.
+
+    Args:
+        store: where it lies.
+        path: in the store.
+        newest: the greatest `format` that is read; a document without one is of the first.
+
+    Raises:
+        RayforestError: it is damaged, or of a newer format.
+    """
+    try:
+        document = json.loads(store.get(path))
+        found = document.get("format", 1)
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError):
+        raise RayforestError(
+            f"{store.locate(path)} is damaged",
+            expected="the JSON object that rayforest wrote",
+            next_step="restore it from a copy, or choose another destination",
+        ) from None
+    if not isinstance(found, int) or found > newest:
+        raise RayforestError(
+            f"{store.locate(path)} has a newer format than this rayforest reads",
+            expected=f"format {newest} or older",
+            found=f"format {found}",
+            next_step="upgrade rayforest",
+        )
+    return document  # type: ignore[no-any-return]
