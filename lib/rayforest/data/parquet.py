@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -94,8 +95,8 @@ def parquet_footer(uri: str) -> Footer:
 
 
 def _far_columns(metadata: pq.FileMetaData, schema: pa.Schema) -> frozenset[str]:
-    reach = {field.name: _reach(field.type) for field in schema}
-    if not any(reach.values()):
+    reach = _reaches(schema)
+    if not reach:
         return frozenset()
     places = {place: metadata.schema.column(place).path for place in range(metadata.num_columns)}
     far: set[str] = set()
@@ -107,6 +108,11 @@ def _far_columns(metadata: pq.FileMetaData, schema: pa.Schema) -> frozenset[str]
                 if any(isinstance(end, int) and abs(end) >= limit for end in ends):
                     far.add(places[place])
     return frozenset(far)
+
+
+@lru_cache(maxsize=64)  # thousands of files have one schema
+def _reaches(schema: pa.Schema) -> dict[str, int]:
+    return {field.name: limit for field in schema if (limit := _reach(field.type))}
 
 
 def _reach(stored: pa.DataType) -> int | None:
