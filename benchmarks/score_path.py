@@ -43,7 +43,7 @@ from benchmarks.peers.floor import Floor, encodings_of
 from benchmarks.peers.wide import FEATURES
 from benchmarks.peers.work import Work
 from benchmarks.score_profile import profile_of
-from rayforest.engine.ray_head import present_token, start_head
+from rayforest.engine.own_ray.head import present_token, start_head
 from rayforest.scoring.bundle import load_bundle
 
 ROOT = Path(__file__).parent.parent

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rayforest.cluster.dashboard import Dashboard
+from rayforest.engine.own_ray.head import RayHead, client_settings, start_head
 from rayforest.engine.processes import ProcessId, descendants, is_running, send
-from rayforest.engine.ray_head import RayHead, client_settings, start_head
 from rayforest.errors import ConfigError, RayforestError
 
 DEFAULT_DASHBOARD_PORT = 8265

@@ -25,7 +25,7 @@ from violence import (
     wait_until,
 )
 
-from rayforest.engine.ray_head import client_settings, present_token
+from rayforest.engine.own_ray.head import client_settings, present_token
 
 SHARDS, ROWS = 30, 200
 Case = Callable[[Path, random.Random], str]

@@ -14,8 +14,8 @@ import pytest
 from waiting import free_port, wait_until
 
 from rayforest.cluster.local import ClusterInfo, down, recorded_cluster, status, up
+from rayforest.engine.own_ray.head import start_head
 from rayforest.engine.processes import descendants, is_running
-from rayforest.engine.ray_head import start_head
 from rayforest.errors import ConfigError, RayforestError
 
 pytestmark = pytest.mark.ray

@@ -39,7 +39,7 @@ def test_after_sigkill_of_a_driver_nothing_of_its_ray_is_left(tmp_path: Path, st
         assert "working" in said
         everything = descendants(driver.pid)
         keeper = psutil.Process(everything[0].pid).cmdline()
-        folder = Path(keeper[keeper.index("rayforest.engine.ray_keeper") + 1])
+        folder = Path(keeper[keeper.index("rayforest.engine.own_ray.keeper") + 1])
         assert len(everything) > 8
         assert (folder / "token").exists()
         bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from rayforest.engine.executors import RayExecutor, choose_executor
-from rayforest.engine.ray_address import RayAddress, find_ray, named_address
-from rayforest.engine.ray_head import present_token, start_head
+from rayforest.engine.executors.ray_address import RayAddress, find_ray, named_address
+from rayforest.engine.own_ray.head import present_token, start_head
 from rayforest.errors import ConfigError
 
 MOST_SECONDS = 20

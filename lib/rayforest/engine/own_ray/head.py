@@ -2,7 +2,7 @@
 
 One way for both uses: the Ray executor's own Ray, which ends with its driver however that ends, and the local
 cluster of `rayforest cluster up`, which is kept until `down`. Nothing here imports Ray: the head is `ray start`,
-held by `ray_keeper`.
+held by `keeper`.
 
 Everything of a head lies in one folder of its own (mode 0700), which the keeper removes:
 
@@ -50,7 +50,7 @@ an explicit 127.0.0.1 by the machine's address."""
 _HEAD_SETTINGS = {
     _THIS_MACHINE_ONLY: "0",
     # The Ray Client server is one more open port, and nothing here uses it.
-    "RAY_START_HOOK": "rayforest.engine.ray_head.without_ray_client",
+    "RAY_START_HOOK": "rayforest.engine.own_ray.head.without_ray_client",
     # Two servers of metrics have fixed ports; any free one lets several clusters live on one machine.
     "AUTOSCALER_METRIC_PORT": "0",
     "DASHBOARD_METRIC_PORT": "0",
@@ -134,7 +134,7 @@ def start_head(*, cpus: int | None = None, dashboard_port: int | None = None, cw
     python = (sys.executable, "-P", "-m")  # -P: nothing in the working folder takes the place of a module
     command = (*python, "ray.scripts.scripts", "start", *arguments)
     process = subprocess.Popen(
-        [*python, "rayforest.engine.ray_keeper", str(folder), str(os.getpid()), *command],
+        [*python, "rayforest.engine.own_ray.keeper", str(folder), str(os.getpid()), *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

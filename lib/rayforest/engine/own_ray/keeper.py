@@ -1,6 +1,6 @@
 """Hold one Ray head: a small process between whoever asked for Ray and Ray itself.
 
-    python -m rayforest.engine.ray_keeper FOLDER OWNER_PID COMMAND...
+    python -m rayforest.engine.own_ray.keeper FOLDER OWNER_PID COMMAND...
 
 Ray's own processes do not all end when the process that started them is killed (its agents live on). So Ray is
 started by this keeper, which does nothing else and therefore has nothing to crash on. It ends every process of its

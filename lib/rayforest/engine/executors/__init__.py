@@ -1,0 +1,19 @@
+"""Two ways to run one function over many items: threads of this process, and Ray."""
+
+from rayforest.engine.executors.choose import choose_executor, refuse_unreachable
+from rayforest.engine.executors.executor import Executor, Outcome, OverdueError, WorkerLostError
+from rayforest.engine.executors.on_ray import RayExecutor
+from rayforest.engine.executors.threads import InProcess, cancelled, computed
+
+__all__ = [
+    "Executor",
+    "InProcess",
+    "Outcome",
+    "OverdueError",
+    "RayExecutor",
+    "WorkerLostError",
+    "cancelled",
+    "choose_executor",
+    "computed",
+    "refuse_unreachable",
+]

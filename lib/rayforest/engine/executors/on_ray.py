@@ -1,0 +1,126 @@
+"""The executor of a Ray cluster: tasks, or one actor a node where calls share a state.
+
+Only this folder imports Ray.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from logging import WARNING
+from typing import Any, TypeVar
+
+from rayforest.engine.executors.executor import Outcome, pump
+from rayforest.engine.executors.ray_address import FoundRay, RayAddress, find_ray
+from rayforest.engine.executors.ray_calls import RayActors, RayTasks, imported_ray
+from rayforest.engine.own_ray.head import RayHead, connect_once, present_token, start_head, stay_on_loopback
+from rayforest.errors import RayforestError, UnfinishedError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class RayExecutor:
+    """Ray tasks: a worker process runs one item at a time and stays warm for the next.
+
+    Ray's own retries are off: the caller counts, so that an item which kills its worker is not tried four times as
+    often as was asked for.
+    """
+
+    name = "ray"
+
+    def __init__(
+        self, address: RayAddress | str | None = None, workers: int | None = None, *, quiet: bool = False
+    ) -> None:
+        """Use the Ray that this process is connected to, or connect to one, or start one that ends with this process.
+
+        Args:
+            address: of a running Ray; None starts one on this machine, reachable from it alone.
+            workers: items at once at most; all CPUs by default.
+            quiet: do not forward what workers print.
+
+        Raises:
+            ConfigError: no Ray that this process can use answers at the address.
+        """
+        self._limit = workers
+        self._head: RayHead | None = None
+        self._stack = ExitStack()
+        if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+            return
+        with ExitStack() as stack:
+            if address is None:
+                self._head = start_head(cpus=workers)
+                stack.callback(self._head.stop)
+                stack.enter_context(present_token(self._head.token))
+                there = FoundRay(self._head.address)
+            else:
+                stack.enter_context(present_token(None))
+                there = find_ray(RayAddress(address, from_environment=False) if isinstance(address, str) else address)
+            if there.on_loopback:
+                stack.enter_context(stay_on_loopback())
+            stack.callback(imported_ray().shutdown)
+            _connect(there.address, quiet=quiet)
+            self._stack = stack.pop_all()
+
+    @property
+    def workers(self) -> int:
+        cpus = max(int(imported_ray().cluster_resources().get("CPU", 1)), 1)
+        return min(cpus, self._limit) if self._limit else cpus
+
+    def stream(
+        self,
+        fn: Callable[..., R],
+        items: Iterable[T],
+        *,
+        window: int | None = None,
+        ordered: bool = False,
+        timeout_s: float | None = None,
+        state: Callable[[], Any] | None = None,
+    ) -> Iterator[Outcome[T, R]]:
+        calls: RayTasks | RayActors
+        if state is None:
+            calls = RayTasks(fn, timeout_s, self._see_that_ray_lives)
+        else:
+            calls = RayActors(fn, state, self._limit, self._see_that_ray_lives)
+        size = _Refreshed(lambda: window or 2 * self.workers)
+        try:
+            yield from pump(items, calls.start, calls.finished, room=size, ordered=ordered)
+        finally:
+            calls.cancel()
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def _see_that_ray_lives(self) -> None:
+        """Where this executor started Ray; where it did not, Ray itself ends the process after a minute."""
+        if self._head is not None and self._head.has_ended():
+            raise UnfinishedError(
+                "The Ray that this run had started has ended: it was killed, or the machine is out of memory",
+                next_step="run the same command again: finished shards are kept",
+            )
+
+
+class _Refreshed:
+    """A number that costs a request, asked for at most once in ten seconds."""
+
+    def __init__(self, ask: Callable[[], int]) -> None:
+        self._ask, self._value, self._asked = ask, 0, float("-inf")
+
+    def __call__(self) -> int:
+        if time.monotonic() - self._asked > 10:
+            self._value, self._asked = self._ask(), time.monotonic()
+        return self._value
+
+
+def _connect(address: str, *, quiet: bool) -> None:
+    try:
+        with connect_once():
+            imported_ray().init(address=address, log_to_driver=not quiet, logging_level=WARNING)
+    except (RuntimeError, ValueError, OSError, AssertionError) as error:  # what Ray raises where it cannot connect
+        raise RayforestError(
+            f"the connection to Ray at {address} failed",
+            found=next(iter(str(error).splitlines()), "")[:300] or type(error).__name__,
+            next_step="look at that cluster, or run without Ray: --set run.executor=in-process",
+        ) from error

@@ -1,0 +1,1 @@
+"""A Ray that rayforest starts itself: private, closed to the network, and sure to end."""
