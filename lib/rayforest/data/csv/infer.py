@@ -16,6 +16,8 @@ from rayforest.data.values import to_kind
 
 _BOOLEAN_WORDS = ("true", "false")
 """yes and no, or t and f, stay text: they are read as labels more often than as truth."""
+_BEGINS_AS_DATE = r"^[ \t]*[0-9]{4}-"
+"""As every text does that `text_to_timestamp` reads."""
 _NEARLY_ALL = 0.95
 
 
@@ -50,7 +52,8 @@ def guess_each(texts: pl.Series, rows: Sequence[int], numbers: NumberStyle = PLA
     values = count(texts.is_not_null())
     whole = count(readable_as(texts, Kind.NUMBER, numbers=numbers)) if values.any() else values
     left = bool((whole < values).any())
-    times = count(readable_as(texts, Kind.TIMESTAMP)) if left else np.zeros_like(values)
+    dated = left and bool(texts.str.contains(_BEGINS_AS_DATE).any())  # reading times takes as long as all the rest
+    times = count(readable_as(texts, Kind.TIMESTAMP)) if dated else np.zeros_like(values)
     words = (
         count(texts.str.strip_chars(BLANKS).str.to_lowercase().is_in(_BOOLEAN_WORDS)) if left else np.zeros_like(values)
     )

@@ -83,8 +83,9 @@ class _TableReader:
     """Turns rows of one file into tables of the asked columns."""
 
     def __init__(self, uri: str, path: str, form: CsvFormat, names: tuple[str, ...], columns: Sequence[str]) -> None:
+        places = {name: str(place) for place, name in enumerate(names)}
         for column in columns:
-            if column not in names:
+            if column not in places:
                 raise InputError(
                     f"{uri} has no column {column!r}",
                     found=f"{len(names)} columns",
@@ -102,7 +103,7 @@ class _TableReader:
             escape_char=form.escape or False,
             newlines_in_values=True,
         )
-        self._asked = [str(names.index(column)) for column in columns]
+        self._asked = [places[column] for column in columns]
         self._convert = pa_csv.ConvertOptions(
             column_types=dict.fromkeys(inner, pa.string()),
             include_columns=self._asked or inner[:1],
