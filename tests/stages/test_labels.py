@@ -140,6 +140,40 @@ def test_a_label_that_training_never_saw_counts_as_wrong_and_is_said(tmp_path: P
     assert tuned.metrics["auc"] == pytest.approx(areas[1] if len(labels) == 2 else np.mean(areas))
 
 
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [({0: "no", 1: "yes"}, 300), ({0: "0", 1: "yes"}, None), ({0: "0", 1: ""}, 0)],
+    ids=["all in words", "some in words", "missing is no label"],
+)
+def test_a_label_in_words_for_a_model_of_numbers_is_wrong_and_never_left_out(
+    tmp_path: Path, words: dict[int, str], wrong: int | None
+) -> None:
+    numbers = orders(300).with_columns(label=pl.int_range(300) % 2)
+    ran(tmp_path, numbers)
+    write_orders(tmp_path / "later", numbers.with_columns(pl.col("label").replace_strict(words)))
+    result = rayforest.score(
+        tmp_path / "project.toml", overrides=["score.source=later/raw", "score.destination=scored"]
+    )
+    unseen = 150 if wrong is None else wrong
+    assert result.rows_out == 300
+    assert result.details.get("rows_with_unseen_label", 0) == unseen
+    assert result.details["rows"] == 300 - 150 * (words[1] == "")
+    if unseen == 300:
+        assert result.metrics["accuracy"] == 0
+
+
+def test_quantities_in_words_are_in_no_metric_and_that_is_said(tmp_path: Path) -> None:
+    quantities = orders(300).with_columns(label=pl.int_range(300) * 0.5)
+    ran(tmp_path, quantities, "tune.metric=mae")
+    in_words = pl.when(pl.int_range(300) < 20).then(pl.lit("much")).otherwise(pl.col("label").cast(pl.String))
+    write_orders(tmp_path / "later", quantities.with_columns(label=in_words))
+    result = rayforest.score(
+        tmp_path / "project.toml", overrides=["score.source=later/raw", "score.destination=scored"]
+    )
+    assert (result.rows_out, result.details["rows"]) == (300, 280)
+    assert "20 rows have a target that is no quantity: no metric counts them" in result.details["notes"]
+
+
 def test_trials_are_compared_without_validation_rows_of_an_unknown_label_and_that_is_said(tmp_path: Path) -> None:
     frame = in_time(["a", "b"], {**LATE, 300: "early", 310: "another"})
     result = ran(tmp_path, frame, *BY_TIME, text=ONE_FEATURE).steps[1]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
@@ -24,6 +25,7 @@ from rayforest.scoring.known_parts import UNKNOWN, Known, TrainingTables
 from rayforest.scoring.outputs import Outputs
 from rayforest.scoring.scorer import Array, Scorer, scorer_of
 from rayforest.scoring.totals import Totals
+from rayforest.training.problem import UNSEEN
 
 
 @dataclass(frozen=True)
@@ -77,16 +79,28 @@ class ScoreTask:
                 raw_score, prediction = self._scorer.score(inputs)
                 scored = [*handed_on, *self.outputs.columns(raw_score, prediction), *self._split_column(parts, inputs)]
                 attempt.write(pa.Table.from_arrays(scored, schema=self.schema))
-                totals.add(bundle.problem, parts, prediction, self._labels(table))
+                totals.add(bundle.problem, parts, prediction, self._labels(table, totals))
                 for name, unseen in verdicts.unseen.items():
                     totals.unseen_categories[name] += int((unseen & ~verdicts.failed).sum())
         attempt.sidecar(totals.to_json())
 
-    def _labels(self, table: pa.Table) -> Array | None:
-        """Encoded labels of raw rows; None where their file has no target."""
+    def _labels(self, table: pa.Table, totals: Totals) -> Array | None:
+        """Encoded labels of raw rows; None where their file has no target.
+
+        A value that is not of the target's kind is a label that training never saw; where quantities are predicted, it
+        is none, and counted.
+        """
         if self._truth is None or not self._truth.is_in(table):
             return None
-        return self._scorer.bundle.problem.encode(self._truth.targets(table))
+        problem = self._scorer.bundle.problem
+        targets, unreadable = self._truth.targets(table)
+        labels = problem.encode(targets)
+        if unreadable.any():
+            if problem.kind == "regression":
+                totals.unreadable_targets += int(unreadable.sum())
+            else:
+                labels = np.where(unreadable, UNSEEN, labels)
+        return labels
 
     @property
     def _training(self) -> TrainingTables | None:
@@ -165,17 +179,21 @@ class Truth:
         expression, value = recipe.target_expression, recipe.target_value()
         if expression is None or value is None:
             return None
-        columns = recipe.contract.only(expression.columns).columns
-        return cls(tuple(expression.columns), value, RowChecks(Contract(columns)))
+        columns = [
+            replace(column, required=False, minimum=None, maximum=None, values=None)  # score does not judge it
+            for column in recipe.contract.only(expression.columns).columns
+        ]
+        return cls(tuple(expression.columns), value, RowChecks(Contract(tuple(columns))))
 
     def is_in(self, table: pa.Table) -> bool:
         """Whether these rows have the target's columns."""
         return set(table.column_names).issuperset(self.columns)
 
-    def targets(self, table: pa.Table) -> pl.Series:
-        """The target of each row, null where it cannot be computed: score does not judge it."""
-        typed, _ = self.check_rows(table)
-        return typed.select(self.value.alias("target")).to_series()
+    def targets(self, table: pa.Table) -> tuple[pl.Series, npt.NDArray[np.bool_]]:
+        """The target of each row, null where it cannot be computed; and where that is for a value of another kind."""
+        typed, verdicts = self.check_rows(table)
+        targets = typed.select(self.value.alias("target")).to_series()
+        return targets, verdicts.failed & targets.is_null().to_numpy()
 
 
 def _together(batches: Iterator[RawBatch]) -> Iterator[list[RawBatch]]:

@@ -33,6 +33,8 @@ class Totals:
     """Of the rows with a target, by part."""
     unseen_categories: Counter[str] = field(default_factory=Counter)
     """Rows by feature: those whose category training never saw."""
+    unreadable_targets: int = 0
+    """Rows whose target is there and no quantity."""
 
     def add(self, problem: Problem, parts: pl.Series | str, predictions: Array, labels: Array | None) -> None:
         """Add scored rows.
@@ -61,18 +63,20 @@ class Totals:
         """Add another shard's sums."""
         self.rows.update(other.rows)
         self.unseen_categories.update(other.unseen_categories)
+        self.unreadable_targets += other.unreadable_targets
         for part, metrics in other.metrics.items():
             self.of_part(part).merge(metrics)
 
     def to_json(self) -> bytes:
         """JSON bytes for a sidecar."""
-        return json.dumps(
-            {
-                "rows": dict(self.rows),
-                "metrics": {part: json.loads(metrics.to_json()) for part, metrics in self.metrics.items()},
-                "unseen_categories": dict(self.unseen_categories),
-            }
-        ).encode()
+        table: dict[str, Any] = {
+            "rows": dict(self.rows),
+            "metrics": {part: json.loads(metrics.to_json()) for part, metrics in self.metrics.items()},
+            "unseen_categories": dict(self.unseen_categories),
+        }
+        if self.unreadable_targets:
+            table["unreadable_targets"] = self.unreadable_targets
+        return json.dumps(table).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> Totals:
@@ -82,6 +86,7 @@ class Totals:
             rows=Counter(table["rows"]),
             metrics={part: RunningMetrics.from_json(json.dumps(sums)) for part, sums in table["metrics"].items()},
             unseen_categories=Counter(table["unseen_categories"]),
+            unreadable_targets=table.get("unreadable_targets", 0),
         )
 
     def document(self, problem: Problem, not_known: str) -> dict[str, Any]:
@@ -108,6 +113,9 @@ class Totals:
                 table["metrics_by_part"] = {part: e.metrics | e.as_dict() for part, e in by_part.items()}
         table["unseen_categories"] = dict(sorted(self.unseen_categories.items()))
         table["notes"] = _notes(by_part, of, not_known)
+        if self.unreadable_targets:
+            rows = "1 row has" if self.unreadable_targets == 1 else f"{self.unreadable_targets:,} rows have"
+            table["notes"].append(f"{rows} a target that is no quantity: no metric counts them")
         return table
 
 
