@@ -283,3 +283,35 @@ def test_a_wide_table_is_looked_at_in_a_few_queries(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(pl.LazyFrame, "collect", counted)
     look("t.csv")
     assert calls < columns / 2
+
+
+def test_telephone_numbers_with_a_plus_stay_text_and_signed_changes_are_numbers() -> None:
+    found = column(*(f"+4917100{i:05d}" for i in range(40)))
+    assert found.kind == "string"
+    assert "plus" in found.remarks[0]
+    assert column("+12345678", "-500", "+20").kind == "number"
+
+
+def test_a_point_that_may_mark_thousands_is_said() -> None:
+    values = [f"{i}.{i * 37 % 1000:03d}" for i in range(1, 40)]
+    found = column(*values)
+    assert found.kind == "number"
+    assert 'decimal = ","' in found.remarks[0]
+    assert column(*values, "0.125").remarks == ()
+    assert column(*(str(i) for i in range(40))).remarks == ()
+
+
+@pytest.mark.parametrize("form", ["${}", "{}%", "{} €", "EUR {}", "{}-", "({})", "−{}"])
+def test_numbers_with_signs_are_said_and_are_no_categories(form: str) -> None:
+    Path("t.csv").write_text("x;n;y\n" + "".join(f"{form.format(i)};{i % 7};{i % 2}\n" for i in range(40)))
+    values, text = starter("t.csv", target="y")
+    assert values["data"]["columns"]["x"] == "string"
+    assert "signs such as" in next(line for line in text.splitlines() if line.startswith("x = "))
+    assert list(values["features"]) == ["n"]
+
+
+def test_a_target_of_dates_is_refused_with_a_way_out() -> None:
+    Path("t.csv").write_text("x,due day\n" + "".join(f"{i % 7},2020-01-{i % 28 + 1:02d}\n" for i in range(40)))
+    with pytest.raises(InputError, match="is a timestamp") as caught:
+        starter_project(["t.csv"], target="due day")
+    assert 'EXTRACT(YEAR FROM "due day")' in caught.value.next_step

@@ -152,3 +152,24 @@ def test_a_name_that_stands_twice_is_numbered_and_said(tmp_path: Path) -> None:
 def test_a_line_separator_of_another_script_ends_no_line(tmp_path: Path) -> None:
     form = sniffed(tmp_path, "Ti\u2028tle\nmore\x0bof it\n\na,b,c\n" + ROWS).format
     assert (form.skip_lines, names(tmp_path, form)) == (3, ("a", "b", "c"))
+
+
+def test_years_over_the_numbers_of_those_years_are_names(tmp_path: Path) -> None:
+    rows = "".join(f"land{i},{i * 3 + 500},{i * 2},{i % 5}\n" for i in range(20))
+    found = sniffed(tmp_path, "country,2019,2020,2021\n" + rows)
+    assert names(tmp_path, found.format) == ("country", "2019", "2020", "2021")
+    assert not sniffed(tmp_path, "land,2019,1200,7\n" + rows).format.header
+
+
+def test_rows_of_which_some_end_in_a_delimiter_are_read_and_said(tmp_path: Path) -> None:
+    rows = [f"{i},b{i % 2},{i % 5}{',' if i % 3 == 0 else ''}\n" for i in range(40)]
+    found = sniffed(tmp_path, "id,s,y\n" + "".join(rows))
+    assert found.format.trailing_delimiter
+    assert "ends some rows" in found.notes[0]
+    shifted = [f"{i},Smith, John,\n" if i % 3 == 0 else f"{i},b{i % 2},{i % 5}\n" for i in range(40)]
+    assert not sniffed(tmp_path, "id,s,y\n" + "".join(shifted)).format.trailing_delimiter
+
+
+def test_delimiters_between_single_quotes_are_part_of_the_value(tmp_path: Path) -> None:
+    found = sniffed(tmp_path, "id,s,y\n" + "".join(f"{i},'it, x{i % 3}',{i % 2}\n" for i in range(20)))
+    assert (found.format.quote, found.format.header, found.format.names) == ("'", True, ())

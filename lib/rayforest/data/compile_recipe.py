@@ -98,7 +98,11 @@ def _is_stored_as_double(table: TableSchema, target: Expression) -> bool:
 
 def _check_target(target: Expression, positive: bool | float | str | None) -> None:
     if target.kind is Kind.TIMESTAMP:
-        raise ConfigError("data.target is a timestamp", expected="a number, a boolean or a label")
+        raise ConfigError(
+            "data.target is a timestamp",
+            expected="a number, a boolean or a label",
+            next_step="give SQL over it, such as EXTRACT(YEAR FROM due)",
+        )
     fits = {
         Kind.STRING: True,  # compared as text
         Kind.BOOLEAN: isinstance(positive, bool),

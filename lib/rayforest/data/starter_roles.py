@@ -17,7 +17,7 @@ class Roles:
 
     Raises:
         ConfigError: `target` is neither a column nor an expression over the columns.
-        InputError: the target leaves no column to be a feature.
+        InputError: the target is a timestamp, or leaves no column to be a feature.
     """
 
     def __init__(self, look: TableLook, target: str | None) -> None:
@@ -29,6 +29,13 @@ class Roles:
         self.target_note = guess.reason if guess is not None else ""
         self.no_target_note = reason_against_target(look) if self.target is None else ""
         self.target_expression = self._parsed_target()
+        if self.target_expression is not None and self.target_expression.kind is Kind.TIMESTAMP:
+            sql = self.sql_name(self.target) if self.target in self.columns else self.target
+            raise InputError(
+                f"--target {self.target!r} is a timestamp",
+                expected="a number, a boolean or a label",
+                next_step=f"give SQL over it, such as EXTRACT(YEAR FROM {sql})",
+            )
         self.taken = set(self.target_expression.columns if self.target_expression is not None else ())
         if len(self.taken) == len(self.columns):
             raise InputError(

@@ -23,6 +23,9 @@ STYLES = (
 LOOSE = r"^\s*[-+]?[\d., ']*\d[\d., ']*\s*$"
 """Text that a number of some style may be."""
 
+AMOUNT = r"^\s*[-+−(]?\s*([$€£¥]|[A-Z]{3} )?\s*[-+−]?[\d., ']*\d[\d., ']*([-−$€£¥%)]| [A-Z]{3})?\s*$"
+"""Numbers with or without signs of money, shares and accounts."""
+
 
 def pattern(style: NumberStyle) -> str:
     """Regular expression of the numbers of a style."""

@@ -17,7 +17,7 @@ from rayforest.data.look.column import ColumnLook, Values
 from rayforest.data.look.counts import by_column, column_batches, count_values, no_values, summarise
 from rayforest.data.look.dates import DateGuess, guess_format
 from rayforest.data.look.null_words import split_words, words_by_column
-from rayforest.data.look.numbers import LOOSE, choose_style, count_styles
+from rayforest.data.look.numbers import AMOUNT, LOOSE, choose_style, count_styles
 from rayforest.data.number_style import NumberStyle
 from rayforest.data.sniff.words import NEARLY_ALL, NULL_AMID_NUMBERS, NULL_WORDS
 from rayforest.data.sql.text import BLANKS
@@ -27,6 +27,10 @@ _BOOLEANS = ("true", "false")
 """yes and no, or t and f, stay text: they are read as labels more often than as truth."""
 _DATE_NAME = re.compile(r"date|day|datum", re.IGNORECASE)
 _LARGEST_EXACT = "9007199254740992"
+_DIALLED = r"^\s*\+\d{7,}\s*$"
+"""Of telephones: a number would lose the sign that they are dialled with."""
+_BY_THREES = r"^\s*[-+]?[1-9]\d{0,2}(\.\d{3})?\s*$"
+"""1.234 may be a little more than one, or a thousand."""
 _VALUE, _ROWS = pl.col("value"), pl.col("rows")
 _WORDS = [*NULL_WORDS, *NULL_AMID_NUMBERS]
 _BLANK = _VALUE.str.strip_chars(" \t") == ""
@@ -111,13 +115,16 @@ def _shapes(counts: pl.DataFrame) -> dict[int, dict[str, int]]:
         pl.len().alias("distinct"),
         _ROWS.filter(number).sum().alias("numbers"),
         _VALUE.str.contains(r"^\s*0\d+\s*$").any().alias("zeros"),
+        (_VALUE.str.contains(_DIALLED).any() & ~_VALUE.str.contains(r"^\s*-").any()).alias("dialled"),
         integers.all().alias("integers"),
         (integers & beyond).any().alias("beyond"),
         _VALUE.str.contains(r"^\s*\d{8}\s*$").all().alias("eights"),
         (number & _VALUE.str.contains(".", literal=True)).any().alias("pointed"),
+        _VALUE.str.contains(_BY_THREES).all().alias("threes"),
         _ROWS.filter(_VALUE.str.contains(r"\d.*\D.*\d")).sum().alias("dated"),
         _ROWS.filter(_VALUE.str.contains(r"^\s*\d{4}-")).sum().alias("iso"),
         _ROWS.filter(_VALUE.str.contains(LOOSE)).sum().alias("loose"),
+        _ROWS.filter(_VALUE.str.contains(AMOUNT)).sum().alias("amounts"),
         _VALUE.str.strip_chars(BLANKS).str.to_lowercase().is_in(_BOOLEANS).all().alias("booleans"),
     )
     return {row.pop("column"): row for row in table.collect().iter_rows(named=True)}
@@ -155,12 +162,18 @@ def _read_numbers(name: str, reading: _Reading, shape: dict[str, int]) -> None:
     elif shape["integers"] and shape["beyond"]:
         reading.exact = True
         reading.remarks = ("whole numbers beyond 2^53, which a number would round: text",)
+    elif shape["integers"] and shape["dialled"]:
+        reading.exact = True
+        reading.remarks = ("numbers with a plus, as of telephones: kept as text",)
     elif numbers == solid and shape["eights"] and _DATE_NAME.search(name):
         reading.format = "%Y%m%d"
     elif (numbers == solid and not shape["zeros"]) or (
         solid > numbers >= NEARLY_ALL * solid and shape["distinct"] > solid / 5
     ):
         reading.kind = Kind.NUMBER
+        if shape["pointed"] and shape["threes"]:
+            thousands = '{ type = "number", decimal = ",", thousands = "." }'
+            reading.remarks = (f"a guess: the point is decimal; if it marks thousands: {thousands}",)
 
 
 def _read_others(solid: pl.DataFrame, readings: dict[int, _Reading], shapes: dict[int, dict[str, int]]) -> None:
@@ -183,6 +196,10 @@ def _read_others(solid: pl.DataFrame, readings: dict[int, _Reading], shapes: dic
         if style is not None:
             texts[place].kind, texts[place].style = Kind.NUMBER, style
         texts[place].undecided = why
+    for place, reading in texts.items():
+        enough = NEARLY_ALL * shapes[place]["solid"]
+        if reading.kind is Kind.STRING and shapes[place]["amounts"] >= enough > shapes[place]["loose"]:
+            reading.undecided = "numbers with signs such as $, % or brackets, which are read as no numbers"
 
 
 def _read_dates(own: pl.DataFrame, reading: _Reading, shape: dict[str, int]) -> None:

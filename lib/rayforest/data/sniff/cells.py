@@ -49,7 +49,7 @@ def cell(text: str) -> Cell:
             return Cell.NUMBER
         if _TIME.fullmatch(text):
             return Cell.TIME
-    if _STRANGE.search(text) or (text[0] == text[-1] == "'" and len(text) > 1):
+    if _STRANGE.search(text) or (len(text) > 1 and "'" in (text[0], text[-1])):  # quoted, or half of it
         return Cell.OTHER
     return Cell.WORD
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+
 from rayforest.data.sniff.cells import SHAPED, Cell, cell
 from rayforest.data.sniff.dialect import Row
 
 MAX_HEADER_ROWS = 3
 _TOP_ROWS = 60
+_FEWEST_YEARS = 3
 _ODD_SHARE = 0.1
 """Share of the rows up to which a name may stand below the header: where another table begins, say."""
 _MOST_ROWS_ABOVE = 20
@@ -39,6 +43,8 @@ def find_header(rows: list[Row], width: int, shaped: dict[int, Cell]) -> tuple[l
         first += 1
     if first == len(near) or sum(whole[0] <= place < first for place in whole) > _MOST_ROWS_ABOVE:
         return ([near[whole[0]]], None) if len(rows) == 1 else _by_words(rows, width, whole[0])
+    if first == whole[0] and first + 1 < len(near) and _names_years(near[first], shaped):
+        return [near[first]], first + 1
     top = _rows_above(near, first, width, shaped)
     while not top and first - 1 in whole and not _names_a_column(near[first - 1], near[first:], shaped):
         first -= 1  # rows whose numbers are missing
@@ -74,6 +80,18 @@ def _names_a_column(row: Row, below: list[Row], shaped: dict[int, Cell]) -> bool
     if any(cell(row.fields[place]) not in (*SHAPED, Cell.EMPTY) for place in shaped):
         return True
     return set(shaped) == {0} and bool(_by_words([row, *below], len(row.fields), 0)[0])
+
+
+def _names_years(row: Row, shaped: dict[int, Cell]) -> bool:
+    """Whether a row of words and years that follow each other stands over the numbers of those years."""
+    years = [text.strip() for place, text in enumerate(row.fields) if cell(text) in SHAPED and place in shaped]
+    others = [text for place, text in enumerate(row.fields) if not (cell(text) in SHAPED and place in shaped)]
+    if len(years) < _FEWEST_YEARS or not others or any(cell(text) is not Cell.WORD for text in others):
+        return False
+    if not all(re.fullmatch(r"(19|20)\d\d", year) for year in years):
+        return False
+    steps = {int(later) - int(year) for year, later in itertools.pairwise(years)}
+    return len(steps) == 1 and abs(steps.pop()) == 1
 
 
 def _continues_upward(row: Row, below: Row, width: int, shaped: dict[int, Cell]) -> bool:

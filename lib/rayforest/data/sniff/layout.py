@@ -18,6 +18,8 @@ from rayforest.data.sniff.names import distinct_names, joined_names, names_for
 _SHAPED_SHARE = 0.8
 """Share of the values of a column that look alike, for the column to tell a header from a row."""
 _SHAPE_ROWS = 100
+_HABIT = 0.05
+"""Share of rows above which a delimiter at their end is no accident."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def find_layout(rows: list[Row], lines: list[str]) -> Layout:
     if not top:
         return Layout(header=False, skip_lines=_skip(lines, rows[first].start), notes=notes)
     body = [row for row in rows[first:] if row.filled]
-    return _named(top, body, width, lines, notes)
+    return _named(top, body, width, shaped, lines, notes)
 
 
 def _width(rows: list[Row]) -> int:
@@ -66,15 +68,19 @@ def _width(rows: list[Row]) -> int:
     return max(common_width(others), 1) if alone and names_other_width(filled[0], common_width(others)) else width
 
 
-def _named(top: list[Row], body: list[Row], width: int, lines: list[str], notes: tuple[str, ...]) -> Layout:
+def _named(
+    top: list[Row], body: list[Row], width: int, shaped: dict[int, Cell], lines: list[str], notes: tuple[str, ...]
+) -> Layout:
     """The layout of a table that has one or several header rows."""
     own = top[-1]
     if len(top) == 1 and len(own.fields) == width:
         skip, named = _skip(lines, own.start), [name for name in own.fields if name]
-        if len(set(named)) == len(named):
-            return Layout(True, skip, notes=notes)
-        why = "the header has a name twice: later columns of that name get a number"
-        return Layout(True, skip, repeated_names=True, notes=(why, *notes))
+        ends, twice = _some_end_in_a_delimiter(body, width, shaped), len(set(named)) < len(named)
+        if ends:
+            notes = ("a delimiter ends some rows: the empty field after it is none", *notes)
+        if twice:
+            notes = ("the header has a name twice: later columns of that name get a number", *notes)
+        return Layout(True, skip, trailing_delimiter=ends, repeated_names=twice, notes=notes)
     whole = [row for row in body if len(row.fields) == width]
     if len(top) == 1 and len(own.fields) == width - 1 and not any(row.fields[-1] for row in whole):
         named, why = [name for name in own.fields if name], "a delimiter ends each row"
@@ -85,6 +91,19 @@ def _named(top: list[Row], body: list[Row], width: int, lines: list[str], notes:
     else:
         names, why = names_for(own.fields, [row.fields for row in whole], width)
     return Layout(False, own.stop, names=distinct_names(names), notes=(why, *notes))
+
+
+def _some_end_in_a_delimiter(body: list[Row], width: int, shaped: dict[int, Cell]) -> bool:
+    """Whether the rows with a field more than the table are rows of it, and an empty field after them.
+
+    A delimiter inside a value, where the last value is missing, gives such rows as well: only a last column of a shape,
+    and the shape of all others, tell that nothing has moved.
+    """
+    longer = [row.fields for row in body if len(row.fields) == width + 1]
+    if width - 1 not in shaped or len(longer) <= _HABIT * len(body):
+        return False
+    moved = any(cell(fields[place]) not in (shape, Cell.EMPTY) for fields in longer for place, shape in shaped.items())
+    return not moved and not any(fields[-1] for fields in longer) and all(fields[-2].strip() for fields in longer)
 
 
 def _shaped_columns(rows: list[Row], width: int) -> dict[int, Cell]:
