@@ -118,6 +118,16 @@ def test_a_word_that_is_missing_in_one_column_and_a_value_in_another_is_written_
     assert found["data"]["columns"]["country"] == "string"
 
 
+def test_a_stored_column_without_a_value_is_not_said_to_hold_large_numbers() -> None:
+    pq.write_table(
+        pa.table({"x": [1.0, 2.0, 3.0] * 20, "y": [0, 1, 1] * 20, "none": pa.nulls(60), "big": [2**53 + 1] * 60}),
+        "t.parquet",
+    )
+    found = look("t.parquet")
+    assert found["none"].remarks == ()
+    assert "beyond 2^53" in found["big"].remarks[0]
+
+
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_integers_beyond_two_to_the_53_are_counted_digit_by_digit_and_are_a_key(form: str) -> None:
     big = [2**53 + i for i in range(100)]

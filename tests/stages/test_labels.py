@@ -15,6 +15,7 @@ from sklearn import metrics as sk
 from small_projects import PROJECT, orders, write_orders, write_project
 
 import rayforest
+from rayforest.errors import InputError
 from rayforest.training.evaluate import evaluate
 from rayforest.training.problem import UNSEEN, Problem
 
@@ -227,6 +228,20 @@ def test_each_baseline_is_the_constant_that_is_best_for_it(tmp_path: Path) -> No
     train, test = (prepared.filter(split=part)["target"].to_numpy() for part in ("train", "test"))
     assert result.metrics["baseline_mae"] == pytest.approx(np.abs(test - np.median(train)).mean())
     assert result.metrics["baseline_rmse"] == pytest.approx(np.sqrt(((test - train.mean()) ** 2).mean()))
+
+
+@pytest.mark.parametrize(
+    ("labels", "positive", "near"),
+    [(["no", "Yes"], "yes", "Yes"), (["no", " yes"], "yes", " yes")],
+    ids=["another case", "a blank before it"],
+)
+def test_a_positive_label_that_no_row_has_names_the_one_that_is_near(
+    tmp_path: Path, labels: list[str], positive: str, near: str
+) -> None:
+    frame = orders(200).with_columns(label=pl.Series([labels[i % 2] for i in range(200)]))
+    with pytest.raises(InputError, match="none of them has the positive label") as caught:
+        ran(tmp_path, frame, f'data.positive="{positive}"')
+    assert f"did you mean {near!r}?" in caught.value.next_step
 
 
 def test_a_constant_model_is_said(tmp_path: Path) -> None:

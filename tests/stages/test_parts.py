@@ -13,7 +13,7 @@ from small_projects import orders, write_orders, write_project
 
 import rayforest
 from rayforest.data.empty_parts import nearest_shares
-from rayforest.data.parts import share_text
+from rayforest.data.parts import part_facts, share_text
 from rayforest.data.profile import Profile
 from rayforest.data.split import TimeSketch
 from rayforest.errors import InputError
@@ -125,6 +125,15 @@ def test_the_mean_of_a_quantity_is_given_by_part(tmp_path: Path) -> None:
     out = rayforest.read(result.destination).collect()
     for part, fact in result.details["by_part"].items():  # type: ignore[attr-defined]
         assert fact["mean"] == pytest.approx(out.filter(pl.col("split") == part)["target"].mean())
+
+
+def test_labels_of_text_that_look_like_numbers_are_shown_as_they_are_written() -> None:
+    profile = Profile(parts={"train": 4})
+    profile.count_labels("train", pl.Series(["1.0", "1", "1", "2"]))
+    assert part_facts(profile)["train"]["labels"] == {"1": 0.5, "1.0": 0.25, "2": 0.25}
+    numbers = Profile(parts={"train": 4})
+    numbers.count_labels("train", pl.Series([1.0, 1.0, 1.5, 2.0]))
+    assert part_facts(numbers)["train"]["labels"] == {"1": 0.5, "1.5": 0.25, "2": 0.25}
 
 
 def test_a_rare_label_is_not_mistaken_for_a_missing_one() -> None:

@@ -34,8 +34,10 @@ def part_facts(profile: Profile) -> dict[str, dict[str, Any]]:
                 name: time_text(t, timestamp=profile.timestamps) for name, t in zip(("from", "to"), span, strict=True)
             }
         if rows and 0 < len(overall) <= SHOWN_LABELS:
-            labels = profile.labels.get(part, Counter())
-            fact["labels"] = {label_text(label): labels[label] / rows for label, _ in overall.most_common()}
+            labels, numbers = profile.labels.get(part, Counter()), bool(profile.target_sums)
+            fact["labels"] = {
+                label_text(label, number=numbers): labels[label] / rows for label, _ in overall.most_common()
+            }
         elif rows and part in profile.target_sums:
             fact["mean"] = profile.target_sums[part] / rows
         elif overall:
@@ -70,9 +72,9 @@ def share_text(share: float) -> str:
     return "over 99.9%" if 0.999 < share < 1 else f"{share:.1%}"
 
 
-def label_text(label: str) -> str:
-    """A label as the profile has it, for people: a whole number without its point."""
-    return label.removesuffix(".0")
+def label_text(label: str, *, number: bool) -> str:
+    """A label as the profile has it, for people: a whole number without its point, a text as it stands."""
+    return label.removesuffix(".0") if number else label
 
 
 def time_text(time: float, *, timestamp: bool) -> str:

@@ -15,7 +15,7 @@ from rayforest.data.kinds import Kind
 from rayforest.data.parts import part_facts, part_lines
 from rayforest.data.profile import Profile
 from rayforest.data.recipe import PARTS, Recipe
-from rayforest.errors import ConfigError, InputError
+from rayforest.errors import ConfigError, InputError, did_you_mean
 from rayforest.project import CLASS_METRICS, Metric
 
 ProblemKind = Literal["binary", "multiclass", "regression"]
@@ -179,9 +179,11 @@ def _refuse_constant(recipe: Recipe, profile: Profile, metric: Metric | None) ->
     labels = _labels(recipe, profile)
     if profile.many_labels:
         return
-    what, found = "", "one value"
+    what, found, nearest = "", "one value", ""
     if recipe.positive_label is not None and recipe.positive_label not in labels:
         what, found = ": none of them has the positive label", f"{len(labels):,} other labels"
+        hint = did_you_mean(str(recipe.positive_label).strip(), [str(label) for label in labels])
+        nearest = f"data.positive: {hint}; or " if hint.startswith("did you mean") else ""
     elif len(labels) < 2:
         what = ", so there is nothing to learn"
     if what:
@@ -189,8 +191,8 @@ def _refuse_constant(recipe: Recipe, profile: Profile, metric: Metric | None) ->
             f"the target is constant in the training rows{what}",
             expected="two labels or more" if metric in (None, *CLASS_METRICS) else "values that differ",
             found=f"{found}; {'; '.join(part_lines(part_facts(profile)))}",
-            next_step="check data.target and data.positive; where only other parts have other labels, change split.by "
-            "or split.shares (the split follows the time or the key; it does not stratify by label)",
+            next_step=f"{nearest}check data.target and data.positive; where only other parts have other labels, "
+            "change split.by or split.shares (the split follows the time or the key; it does not stratify by label)",
         )
 
 

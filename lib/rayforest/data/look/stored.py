@@ -17,7 +17,8 @@ _INTEGERS = (pl.Int64, pl.UInt64, pl.Int128)
 
 def look_at_stored(frame: pl.DataFrame, kinds: dict[str, Kind]) -> list[ColumnLook]:
     """A look at each column of a frame without text; `kinds` are the kinds that they are stored as."""
-    kinds = kinds | dict.fromkeys(_beyond_doubles(frame), Kind.STRING)
+    beyond = frozenset(_beyond_doubles(frame))
+    kinds = kinds | dict.fromkeys(beyond, Kind.STRING)
     rows = frame.height
     frame = pl.DataFrame([_as_kind(series, kinds[series.name]) for series in frame])
     found = []
@@ -37,7 +38,7 @@ def look_at_stored(frame: pl.DataFrame, kinds: dict[str, Kind]) -> list[ColumnLo
                         missing=rows - own.present,
                         exact=kind is Kind.STRING,
                         remarks=("whole numbers beyond 2^53, which a number would round: text",)
-                        if kind is Kind.STRING
+                        if series.name in beyond
                         else (),
                         read_times=_times(series) if kind is Kind.TIMESTAMP else None,
                     )
