@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -163,15 +164,29 @@ def test_a_label_in_words_for_a_model_of_numbers_is_wrong_and_never_left_out(
         assert result.metrics["accuracy"] == 0
 
 
-def test_quantities_in_words_are_in_no_metric_and_that_is_said(tmp_path: Path) -> None:
+def test_a_target_of_a_type_that_is_not_read_is_refused_by_name_before_a_shard_is_scored(tmp_path: Path) -> None:
+    numbers = orders(300).with_columns(label=pl.int_range(300) % 2)
+    ran(tmp_path, numbers)
+    write_orders(tmp_path / "later", numbers.with_columns(label=pl.concat_list("label")))
+    settings = ["score.source=later/raw", "score.destination=scored"]
+    for stage in (rayforest.check, rayforest.score):
+        with pytest.raises(InputError, match=r"column 'label', of which the target is made, cannot be used"):
+            stage(tmp_path / "project.toml", overrides=["data.target=label", *settings])
+    assert not (tmp_path / "scored").exists()
+
+
+@pytest.mark.parametrize("odd", ["much", math.inf], ids=["words", "infinite"])
+def test_targets_that_are_no_quantities_are_in_no_metric_and_that_is_said(tmp_path: Path, odd: float | str) -> None:
     quantities = orders(300).with_columns(label=pl.int_range(300) * 0.5)
     ran(tmp_path, quantities, "tune.metric=mae")
-    in_words = pl.when(pl.int_range(300) < 20).then(pl.lit("much")).otherwise(pl.col("label").cast(pl.String))
-    write_orders(tmp_path / "later", quantities.with_columns(label=in_words))
+    stored = pl.col("label").cast(pl.String) if isinstance(odd, str) else pl.col("label")
+    missing = pl.when(pl.int_range(300) < 290).then(stored)
+    later = pl.when(pl.int_range(300) < 20).then(pl.lit(odd)).otherwise(missing)
+    write_orders(tmp_path / "later", quantities.with_columns(label=later))
     result = rayforest.score(
         tmp_path / "project.toml", overrides=["score.source=later/raw", "score.destination=scored"]
     )
-    assert (result.rows_out, result.details["rows"]) == (300, 280)
+    assert (result.rows_out, result.details["rows"]) == (300, 270)
     assert "20 rows have a target that is no quantity: no metric counts them" in result.details["notes"]
 
 

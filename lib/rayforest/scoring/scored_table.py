@@ -48,6 +48,13 @@ def score_contract(recipe: Recipe, section: ScoreSection, table: TableSchema) ->
                 expected=", ".join(needed),
                 next_step=did_you_mean(name, table.kinds),
             )
+    for name in recipe.target_expression.columns if recipe.target_expression is not None else ():
+        if name in table.unread:  # a table may be without its target, but not without a word
+            raise InputError(
+                f"column {name!r}, of which the target is made, cannot be used, because {table.unread[name]}",
+                expected="numbers, booleans or text, or no such column",
+                next_step="store it as one of these, or score tables without it; there are no metrics then",
+            )
     table.require(needed)
     return recipe.contract.only((*recipe.feature_columns, *recipe.key), required=recipe.key)
 

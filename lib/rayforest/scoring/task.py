@@ -88,18 +88,17 @@ class ScoreTask:
         """Encoded labels of raw rows; None where their file has no target.
 
         A value that is not of the target's kind is a label that training never saw; where quantities are predicted, it
-        is none, and counted.
+        is none, and counted, as one that is infinite.
         """
         if self._truth is None or not self._truth.is_in(table):
             return None
         problem = self._scorer.bundle.problem
         targets, unreadable = self._truth.targets(table)
         labels = problem.encode(targets)
-        if unreadable.any():
-            if problem.kind == "regression":
-                totals.unreadable_targets += int(unreadable.sum())
-            else:
-                labels = np.where(unreadable, UNSEEN, labels)
+        if problem.kind == "regression":
+            totals.unreadable_targets += int((unreadable | (np.isnan(labels) & targets.is_not_null().to_numpy())).sum())
+        elif unreadable.any():
+            labels = np.where(unreadable, UNSEEN, labels)
         return labels
 
     @property
