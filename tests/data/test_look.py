@@ -311,7 +311,7 @@ def test_a_point_that_may_mark_thousands_is_said() -> None:
     assert column(*(str(i) for i in range(40))).remarks == ()
 
 
-@pytest.mark.parametrize("form", ["${}", "{}%", "{} €", "EUR {}", "{}-", "({})", "−{}"])
+@pytest.mark.parametrize("form", ["${}", "{}%", "{} €", "EUR {}", "{}-", "({})", "−{}", "{} kg", "{}°C"])
 def test_numbers_with_signs_are_said_and_are_no_categories(form: str) -> None:
     Path("t.csv").write_text("x;n;y\n" + "".join(f"{form.format(i)};{i % 7};{i % 2}\n" for i in range(40)))
     values, text = starter("t.csv", target="y")
@@ -325,3 +325,14 @@ def test_a_target_of_dates_is_refused_with_a_way_out() -> None:
     with pytest.raises(InputError, match="is a timestamp") as caught:
         starter_project(["t.csv"], target="due day")
     assert 'EXTRACT(YEAR FROM "due day")' in caught.value.next_step
+
+
+def test_errors_of_spreadsheets_among_numbers_are_missing() -> None:
+    found = column("1.5", "#DIV/0!", "2.5", "n.a.", "#REF!", "3")
+    assert (found.kind, found.missing) == ("number", 3)
+    assert column("ab", "#REF!", "cd").missing == 0
+
+
+def test_a_target_of_a_label_a_row_is_said() -> None:
+    Path("t.csv").write_text("x,y\n" + "".join(f"{i % 7},u{i}\n" for i in range(40)))
+    assert "40 labels" in starter_project(["t.csv"], target="y")

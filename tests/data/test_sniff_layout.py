@@ -173,3 +173,8 @@ def test_rows_of_which_some_end_in_a_delimiter_are_read_and_said(tmp_path: Path)
 def test_delimiters_between_single_quotes_are_part_of_the_value(tmp_path: Path) -> None:
     found = sniffed(tmp_path, "id,s,y\n" + "".join(f"{i},'it, x{i % 3}',{i % 2}\n" for i in range(20)))
     assert (found.format.quote, found.format.header, found.format.names) == ("'", True, ())
+
+
+def test_a_table_of_markdown_has_the_names_of_its_header(tmp_path: Path) -> None:
+    text = "| id | s | y |\n|----|:--|---|\n" + "".join(f"| {i} | b{i % 2} | {i % 5} |\n" for i in range(20))
+    assert sniffed(tmp_path, text).format.names == ("c1", "id", "s", "y", "c5")

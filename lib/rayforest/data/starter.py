@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from rayforest.data.guesses import group_column, has_labels, nearly_key, positive_label
 from rayforest.data.kinds import Kind
 from rayforest.data.look import TableLook, look_at
+from rayforest.data.look.column import MAX_LABELS
 from rayforest.data.sniff import sniff
 from rayforest.data.source import CsvFormat, Source, SourceFile, list_files, unsupported_columns
 from rayforest.data.starter_columns import Writing, columns_section, format_section
@@ -198,6 +199,8 @@ def _target_lines(roles: Roles) -> list[str]:
     if column is not None:
         if column.distinct <= 1:
             notes.append("one value in all rows looked at: nothing to learn")
+        if column.kind is Kind.STRING and column.distinct > MAX_LABELS:
+            notes.append(f"{column.distinct:,} labels: an id, or a quantity that is text?")
         if column.null_share > 0:
             notes.append(f"{column.null_share:.1%} missing: such rows are quarantined")
         if column.kind is Kind.NUMBER and column.distinct == 2 and not has_labels(column):

@@ -23,8 +23,10 @@ STYLES = (
 LOOSE = r"^\s*[-+]?[\d., ']*\d[\d., ']*\s*$"
 """Text that a number of some style may be."""
 
-AMOUNT = r"^\s*[-+−(]?\s*([$€£¥]|[A-Z]{3} )?\s*[-+−]?[\d., ']*\d[\d., ']*([-−$€£¥%)]| [A-Z]{3})?\s*$"
-"""Numbers with or without signs of money, shares and accounts."""
+_UNITS = r" ?(kg|mg|km|cm|mm|ms|min|ml|lbs?|oz|ft|mph|kB|MB|GB|TB|°C|°F)| [gmshlKM]"
+
+AMOUNT = r"^\s*[-+−(]?\s*([$€£¥]|[A-Z]{3} )?\s*[-+−]?[\d., ']*\d[\d., ']*([-−$€£¥%)]| [A-Z]{3}|" + _UNITS + r")?\s*$"
+"""Numbers with or without signs of money, shares and accounts, or units."""
 
 
 def pattern(style: NumberStyle) -> str:

@@ -199,7 +199,7 @@ def _read_others(solid: pl.DataFrame, readings: dict[int, _Reading], shapes: dic
     for place, reading in texts.items():
         enough = NEARLY_ALL * shapes[place]["solid"]
         if reading.kind is Kind.STRING and shapes[place]["amounts"] >= enough > shapes[place]["loose"]:
-            reading.undecided = "numbers with signs such as $, % or brackets, which are read as no numbers"
+            reading.undecided = "numbers with signs such as $, %, brackets or units, which are read as no numbers"
 
 
 def _read_dates(own: pl.DataFrame, reading: _Reading, shape: dict[str, int]) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+_RULE = re.compile(r"\s*:?(-{2,}|={2,}|_{2,}):?\s*")
+"""Drawn below the names, as in Markdown."""
 
 
 def joined_names(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """Names of several header lines: a group's name holds for the nameless columns at its right."""
     spread: list[list[str]] = []
     for number, row in enumerate(rows):
-        fields = [field.strip() for field in row]
+        fields = ["" if _RULE.fullmatch(field) else field.strip() for field in row]
         if number < len(rows) - 1:
             for place in range(1, width):
-                fields[place] = fields[place] or fields[place - 1]
+                named = any(below[place].strip() and not _RULE.fullmatch(below[place]) for below in rows[number + 1 :])
+                fields[place] = fields[place] or (fields[place - 1] if named else "")
         spread.append(fields)
     return [" ".join(row[place] for row in spread if row[place]) for place in range(width)]
 
