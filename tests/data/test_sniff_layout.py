@@ -178,3 +178,9 @@ def test_delimiters_between_single_quotes_are_part_of_the_value(tmp_path: Path) 
 def test_a_table_of_markdown_has_the_names_of_its_header(tmp_path: Path) -> None:
     text = "| id | s | y |\n|----|:--|---|\n" + "".join(f"| {i} | b{i % 2} | {i % 5} |\n" for i in range(20))
     assert sniffed(tmp_path, text).format.names == ("c1", "id", "s", "y", "c5")
+
+
+def test_a_line_drawn_below_the_header_does_not_hide_it(tmp_path: Path) -> None:
+    text = " id | s  | y\n----+----+---\n" + "".join(f"{i:3d} | b{i % 2} | {i % 5}\n" for i in range(20))
+    found = sniffed(tmp_path, text)
+    assert names(tmp_path, found.format) == ("id", "s", "y")

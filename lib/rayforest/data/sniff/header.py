@@ -62,7 +62,7 @@ def _rows_above(near: list[Row], first: int, width: int, shaped: dict[int, Cell]
         if len(row.fields) != width:
             if not top and names_other_width(row, width):
                 return [row]
-            if not top and _is_broken_data(row):
+            if not top and (_is_broken_data(row) or _is_rule(row)):
                 continue
             break
         if top and not _continues_upward(row, top[0], width, shaped):
@@ -114,6 +114,11 @@ def names_other_width(row: Row, width: int) -> bool:
 def _is_broken_data(row: Row) -> bool:
     """Whether a row looks like one of the table with fields too few or too many, as after a stray quote."""
     return len(row.fields) > 1 and any(cell(text) in SHAPED for text in row.fields)
+
+
+def _is_rule(row: Row) -> bool:
+    """Whether a row is a line drawn below the names, as databases print it."""
+    return all(re.fullmatch(r"\s*[-=+]{3,}\s*", text) for text in row.fields)
 
 
 def _by_words(rows: list[Row], width: int, first: int) -> tuple[list[Row], int | None]:
