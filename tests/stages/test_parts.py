@@ -162,3 +162,17 @@ def test_shares_that_are_offered_leave_no_part_empty(sizes: list[int], shares: t
     assert sum(offered) == pytest.approx(1)
     rows = sketch.sizes(sketch.cuts(offered))
     assert [bool(n) for n in rows] == [share > 0 for share in offered]
+
+
+def test_a_time_that_folders_are_named_after_is_refused_with_the_way_out_and_read_when_it_is_declared(
+    tmp_path: Path,
+) -> None:
+    for day, frame in enumerate((orders(60), orders(60, first=60), orders(60, first=120)), 1):
+        (folder := tmp_path / f"raw/day=2026-01-0{day}").mkdir(parents=True)
+        frame.write_parquet(folder / "part.parquet")
+    settings = {"data": 'time = "day"', "split": 'by = "time"\nshares = [0.33, 0.33, 0.34]'}
+    with pytest.raises(rayforest.RayforestError, match=r"data\.time is a string") as caught:
+        rayforest.prepare(write_project(tmp_path, **settings))
+    assert "[data.columns]" in caught.value.next_step
+    write_project(tmp_path, **settings, **{"data.columns": 'day = "timestamp"'})
+    assert rayforest.prepare(tmp_path / "project.toml").rows_out == 180

@@ -58,7 +58,12 @@ def compile_recipe(project: Project, table: TableSchema) -> Recipe:
             used.update(expression.columns)
             off_limits.update(expression.columns)
             if where == "data.time" and expression.kind not in (Kind.NUMBER, Kind.TIMESTAMP):
-                raise ConfigError(f"data.time is a {expression.kind}", expected="a number or a timestamp")
+                raise ConfigError(
+                    f"data.time is a {expression.kind}",
+                    expected="a number or a timestamp",
+                    next_step='say in [data.columns] that its column is a "timestamp" or a "number", as text of files '
+                    "and folders has no other type; or give SQL over it",
+                )
             if where == "data.target":
                 _check_target(expression, data.positive)
     features = tuple(project.features.expressions.items()) or _default_features(
