@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -41,6 +42,16 @@ Stage = Literal["prepared", "tuned", "bundle", "scored"]
 Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 """One name or a list of names."""
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("each column once")
+    return names
+
+
+KeyNames = Annotated[Names, AfterValidator(_each_once)]
+"""The same, of columns that are taken together: none twice."""
 
 
 class Section(BaseModel):
@@ -228,7 +239,7 @@ class DataSection(Section):
     """Paths, globs (** spans folders) and folders; hive folders become columns."""
     format: Format = FormatSection()
     """"parquet", "csv" or "arrow", or a table of the options of text tables."""
-    key: Names = ()
+    key: KeyNames = ()
     """Columns that identify a row."""
     target: str | None = None
     """A column, or an SQL expression."""
@@ -307,7 +318,7 @@ class SplitSection(Section):
 
     by: Literal["hash", "time"] = "hash"
     """hash: rows of one key stay together; time: the last rows test."""
-    key: Names = ()
+    key: KeyNames = ()
     """Columns whose rows stay together (a patient, a card); the data key by default."""
     shares: Annotated[Shares, BeforeValidator(_shares)] = Shares()
     """{ train = 0.7, valid = 0.15, test = 0.15 }, or a list of three."""

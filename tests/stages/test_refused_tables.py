@@ -177,10 +177,22 @@ def test_a_damaged_claim_is_named(tmp_path: Path) -> None:
     file.write_text('[project]\nname = "torn"\n[data]\nsource = "table.csv"\nkey = "id"\n')
     rayforest.prepare(file)
     (claim,) = (tmp_path / "out" / "prepared" / "claims").iterdir()
-    for content, said in (('{"key": "ab', "damaged"), ('{"format": 99}', "newer format")):
+    for content, said in (('{"key": "ab', "damaged"), ("{}", "damaged"), ('{"format": 99}', "newer format")):
         claim.write_text(content)
         with pytest.raises(RayforestError, match=rf"000001\.json.* {said}"):
             rayforest.prepare(file)
+
+
+def test_a_manifest_that_holds_no_result_is_named(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("id,x\n" + "".join(f"{i},{i % 7}\n" for i in range(20)))
+    file = tmp_path / "project.toml"
+    file.write_text('[project]\nname = "torn"\n[data]\nsource = "table.csv"\nkey = "id"\n')
+    rayforest.prepare(file)
+    (manifest,) = (tmp_path / "out" / "prepared").glob("*/manifest.json")
+    manifest.write_text("{}")
+    for read in (rayforest.show, rayforest.files):
+        with pytest.raises(RayforestError, match=r"manifest\.json is damaged"):
+            read(tmp_path / "out" / "prepared")
 
 
 def test_features_that_depend_on_no_column_are_refused(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ class Destination:
         number = highest_number(self.store, "current")
         if not number:
             return None
-        pointer = read_document(self.store, numbered_path("current", number), _CLAIM_FORMAT)
+        pointer = read_document(self.store, numbered_path("current", number), _CLAIM_FORMAT, "key")
         if pointer is None:  # listed a moment ago
             return None
         claim = self._read_claim(number)
@@ -215,7 +215,7 @@ class Destination:
             settle(self.store, numbered_path("claims", number), mine)
 
     def _read_claim(self, number: int) -> Claim | None:
-        document = read_document(self.store, numbered_path("claims", number), _CLAIM_FORMAT)
+        document = read_document(self.store, numbered_path("claims", number), _CLAIM_FORMAT, "key", "ingredients")
         if document is None:
             return None
         inputs = document.get("inputs")

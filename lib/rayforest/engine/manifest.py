@@ -18,6 +18,7 @@ from rayforest.errors import RayforestError
 
 MANIFEST_FORMAT = 1
 """Raised when a reader of the old format would misread the new one; older ones stay readable."""
+_KEYS = ("key", "totals", "reasons", "summary", "extra", "schema")
 _BATCH_ROWS = 16_384
 _READ_BYTES = 1 << 20
 
@@ -153,5 +154,5 @@ def manifest_path(base: str) -> str:
 
 def open_manifest(store: Store, base: str) -> Manifest | None:
     """The manifest of a version, or None before it was published."""
-    document = read_document(store, manifest_path(base), MANIFEST_FORMAT)
+    document = read_document(store, manifest_path(base), MANIFEST_FORMAT, *_KEYS)
     return None if document is None else Manifest(store, base, document)
