@@ -464,7 +464,7 @@ def load_project(path: str | Path, overrides: Sequence[str] = ()) -> Project:
         raise ConfigError(
             f"project file {file} cannot be read", expected="a TOML file in UTF-8", found="bytes that are not UTF-8"
         ) from None
-    table, given = _parse(text, str(file), overrides)
+    table, given = _parse(text, str(file), (overrides,) if isinstance(overrides, str) else overrides)
     return _validate(expand(table), base=file.absolute().parent, subject=str(file), text=text, given=given)
 
 

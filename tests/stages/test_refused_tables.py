@@ -201,3 +201,14 @@ def test_features_that_depend_on_no_column_are_refused(tmp_path: Path) -> None:
     file.write_text('[project]\nname = "same"\n[data]\nsource = "table.csv"\nkey = "id"\n[features]\none = "1"\n')
     with pytest.raises(ConfigError, match="no feature depends on a column"):
         rayforest.check(file)
+
+
+def test_no_data_at_all_are_refused_by_init() -> None:
+    with pytest.raises(InputError, match="no data to look at"):
+        rayforest.init([])
+
+
+def test_one_override_may_stand_without_a_list(tmp_path: Path) -> None:
+    file = tmp_path / "project.toml"
+    file.write_text('[project]\nname = "one"\n[data]\nsource = "table.csv"\n')
+    assert rayforest.load_project(file, "tune.trials=3").tune.trials == 3

@@ -40,6 +40,8 @@ def starter_project(data: list[str], *, target: str | None, folder: str | Path |
         InputError: nothing found, the first file cannot be read, or the files are of unlike tables.
         ConfigError: `target` is neither a column nor an expression over the columns.
     """
+    if not data:
+        raise InputError("there are no data to look at", expected="a path, a glob, a folder, or a list of them")
     source = Source(tuple(data), Path.cwd(), csv=CsvFormat())  # a file of unknown ending is text
     files = list_files(source)
     sniffed = sniff(files[0].uri) if files[0].format == "csv" else None
