@@ -170,7 +170,11 @@ def _notes(it: Checked) -> list[str]:
         notes.append("there is no target: prepare works, tune will not")
     if not recipe.key:
         notes.append("there is no key: repeated rows are not found, and the split treats each row for itself")
+    target = set(recipe.target_expression.columns) if recipe.target_expression is not None else set()
     for name, expression in recipe.expressions.items():
+        if given := sorted(target.intersection(expression.columns)):
+            uses = f"feature {name} uses {', '.join(given)}"
+            notes.append(f"{uses}, which the target is made of: it gives the answer away")
         if it.project.export.graph == "full" and (found := approximate(expression)):
             notes.append(f"feature {name} uses {', '.join(found)}: the graph may differ from Polars in the last bits")
     notes += table_notes(recipe, it.project, it.table)

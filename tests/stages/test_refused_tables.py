@@ -212,3 +212,14 @@ def test_one_override_may_stand_without_a_list(tmp_path: Path) -> None:
     file = tmp_path / "project.toml"
     file.write_text('[project]\nname = "one"\n[data]\nsource = "table.csv"\n')
     assert rayforest.load_project(file, "tune.trials=3").tune.trials == 3
+
+
+def test_check_says_that_a_feature_is_made_of_the_target(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("id,x,y\n" + "".join(f"{i},{i % 7},{i % 2}\n" for i in range(200)))
+    file = tmp_path / "project.toml"
+    file.write_text(
+        '[project]\nname = "leak"\n[data]\nsource = "table.csv"\nkey = "id"\ntarget = "y > 0"\n'
+        '[features]\nx = "x"\nage = "x + y"\n'
+    )
+    (note,) = (note for note in rayforest.check(file).notes if "gives the answer away" in note)
+    assert "feature age uses y" in note
