@@ -2,6 +2,6 @@
 
 import os
 
-from rayforest.engine.memory import KEPT_MEMORY
+from rayforest.engine.arrow_memory import KEPT_MEMORY
 
 os.environ.update(KEPT_MEMORY | os.environ)  # as the command line does, for every contender alike

@@ -72,11 +72,11 @@ def contenders() -> dict[str, Callable[[str], Table]]:
 
 def with_rayforest(path: str) -> Table:
     """As init writes the format and prepare reads it, every column as text."""
-    from rayforest.data.csv import read_head
-    from rayforest.data.raw import Source, SourceFile
-    from rayforest.data.sniff import sniff
-    from rayforest.data.source import inspect, read
     from rayforest.engine.shards import Slice
+    from rayforest.starter.sniff import sniff
+    from rayforest.tables.batch import Source, SourceFile
+    from rayforest.tables.csv import read_head
+    from rayforest.tables.reading import inspect, read
 
     form = sniff(path).format
     names = list(read_head(path, form).names)

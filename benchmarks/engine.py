@@ -34,7 +34,9 @@ from rayforest.engine.publish import publish
 from rayforest.engine.record import Record, encode_record, record_path
 from rayforest.engine.run import run_step
 from rayforest.engine.shards import InputFile, Piece, Shard, plan_shards
-from rayforest.engine.store import LocalStore, MemoryStore, Store
+from rayforest.engine.stores.local import LocalStore
+from rayforest.engine.stores.memory import MemoryStore
+from rayforest.engine.stores.store import Store
 
 
 @dataclass(frozen=True)

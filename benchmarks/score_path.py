@@ -43,8 +43,8 @@ from benchmarks.peers.floor import Floor, encodings_of
 from benchmarks.peers.wide import FEATURES
 from benchmarks.peers.work import Work
 from benchmarks.score_profile import profile_of
+from rayforest.bundle.bundle import load_bundle
 from rayforest.engine.own_ray.head import present_token, start_head
-from rayforest.scoring.bundle import load_bundle
 
 ROOT = Path(__file__).parent.parent
 WORKERS = 2

@@ -19,8 +19,8 @@ import polars as pl
 
 import rayforest
 from benchmarks.harness import as_json, interleaved, table, write
-from rayforest.scoring.bundle import Bundle, load_bundle
-from rayforest.training.dataset import encode_features
+from rayforest.bundle.bundle import Bundle, load_bundle
+from rayforest.tuning.dataset import encode_features
 
 PROJECT = Path(__file__).parent.parent / "jobs" / "examples" / "payments.toml"
 

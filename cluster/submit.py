@@ -37,7 +37,8 @@ from rayforest.cluster.dashboard import LIMIT_S, Dashboard
 from rayforest.cluster.local import recorded_cluster
 from rayforest.engine.deadline import within
 from rayforest.errors import ConfigError, InterruptedRunError, RayforestError, did_you_mean
-from rayforest.project import Project, load_project, used_variables
+from rayforest.project.load import load_project, used_variables
+from rayforest.project.sections import Project
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient

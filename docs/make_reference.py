@@ -13,7 +13,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from rayforest import project as models
+from rayforest.project import sections as models
 
 PAGE = Path(__file__).parent / "reference" / "project-file.md"
 HEAD = """# The project file

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import rayforest
-from rayforest.engine.memory import KEPT_MEMORY
+from rayforest.engine.arrow_memory import KEPT_MEMORY
 from rayforest.errors import ConfigError
 from rayforest.jobs import demo, look, stages, where
 from rayforest.jobs.streams import escape_what_cannot_be_shown, open_closed_streams, use_utf8, without_panics

@@ -184,7 +184,7 @@ def show_stage(result: Any) -> None:
     for reason, count in list(table.get("quarantine_reasons", {}).items())[:8]:
         _error_line(f"              {count:,} x {reason}")
     if "by_part" in table:
-        from rayforest.data.parts import part_lines
+        from rayforest.features.parts import part_lines
 
         for line in part_lines(table["by_part"]):
             _error_line(f"  part        {line}")

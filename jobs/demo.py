@@ -44,7 +44,7 @@ def generate(
     """Write made-up card payments whose best possible AUC is known."""
 
     def work(_: ConsoleReporter) -> Any:
-        from rayforest.data.payments import generate_payments
+        from rayforest.payments import generate_payments
 
         return generate_payments(out, rows=rows, seed=seed, days=days, dirty=dirty, format=format.value)
 

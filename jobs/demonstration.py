@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rayforest.api import RunResult, run
-from rayforest.data.payments import Generated, generate_payments
 from rayforest.jobs.console import ConsoleReporter
-from rayforest.project import load_project
+from rayforest.payments import Generated, generate_payments
+from rayforest.project.load import load_project
 
 PROJECT = Path(__file__).parent / "examples" / "payments.toml"
 DAYS = 20

@@ -26,7 +26,7 @@ def init(
     """Look at the data and print a commented project file."""
 
     def work(_: ConsoleReporter) -> str:
-        from rayforest.data.starter import starter_project, write_starter
+        from rayforest.starter.starter import starter_project, write_starter
 
         if out is None:
             return starter_project(data, target=target)
@@ -46,12 +46,12 @@ def check(project: ProjectFile, overrides: Overrides = None, as_json: AsJson = F
     """Validate a project file against its data; runs nothing."""
 
     def work(_: ConsoleReporter) -> Any:
-        from rayforest.checking import check
+        from rayforest.checking.check import check
 
         return check(project, overrides=overrides or ())
 
     def show(report: Any) -> None:
-        from rayforest.data.parts import part_lines
+        from rayforest.features.parts import part_lines
 
         print(f"{report.name}: valid; {report.files:,} files, {report.bytes / 1e6:,.1f} MB")
         print(f"  to score {report.score_files:,} files")
@@ -92,7 +92,7 @@ def show(destination: Destination, as_json: AsJson = False, debug: Debug = False
     """Show what a destination or a bundle holds."""
 
     def work(_: ConsoleReporter) -> dict[str, object]:
-        from rayforest.showing import describe
+        from rayforest.stages.show import describe
 
         return describe(destination)
 

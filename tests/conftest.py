@@ -8,6 +8,8 @@ import signal
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["built_projects"]
+
 # The same examples in every run, and no clock: a busy machine fails no test.
 settings.register_profile("rayforest", derandomize=True, deadline=None, database=None)
 settings.load_profile("rayforest")

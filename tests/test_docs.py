@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from rayforest.jobs.cli import COMMANDS
-from rayforest.project import FormatSection, load_project
+from rayforest.project.load import load_project
+from rayforest.project.sections import FormatSection
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

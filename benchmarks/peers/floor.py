@@ -17,9 +17,9 @@ import onnx
 import pyarrow.parquet as pq
 
 from benchmarks.peers.work import SCHEMA, Work, scored
+from rayforest.bundle.link import Link
 from rayforest.engine.attempt import ROW_GROUP_ROWS
 from rayforest.forest import Forest
-from rayforest.scoring.link import Link
 
 
 class Floor:

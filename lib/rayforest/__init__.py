@@ -18,33 +18,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rayforest.api import RunResult, dataset, export, files, init, prepare, read, run, score, show, tune
-    from rayforest.checking import check
-    from rayforest.data.payments import generate_payments
-    from rayforest.data.starter import starter_project
+    from rayforest.checking.check import check
     from rayforest.errors import RayforestError
-    from rayforest.project import Project, load_project
-    from rayforest.report import StageResult
+    from rayforest.payments import generate_payments
+    from rayforest.project.load import load_project
+    from rayforest.project.sections import Project
+    from rayforest.stages.result import StageResult
+    from rayforest.starter.starter import starter_project
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Project": "rayforest.project",
+    "Project": "rayforest.project.sections",
     "RayforestError": "rayforest.errors",
     "RunResult": "rayforest.api",
-    "StageResult": "rayforest.report",
-    "check": "rayforest.checking",
+    "StageResult": "rayforest.stages.result",
+    "check": "rayforest.checking.check",
     "dataset": "rayforest.api",
     "export": "rayforest.api",
     "files": "rayforest.api",
-    "generate_payments": "rayforest.data.payments",
+    "generate_payments": "rayforest.payments",
     "init": "rayforest.api",
-    "load_project": "rayforest.project",
+    "load_project": "rayforest.project.load",
     "prepare": "rayforest.api",
     "read": "rayforest.api",
     "run": "rayforest.api",
     "score": "rayforest.api",
     "show": "rayforest.api",
-    "starter_project": "rayforest.data.starter",
+    "starter_project": "rayforest.starter.starter",
     "tune": "rayforest.api",
 }
 

@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rayforest.project import Project, loaded_project
-from rayforest.report import Reporter, Silent, StageResult
+from rayforest.project.load import ProjectLike, loaded_project
+from rayforest.project.sections import Project
+from rayforest.stages.result import Reporter, Silent, StageResult
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow.dataset as ds
 
     from rayforest.engine.executors import Executor
-
-ProjectLike = Project | str | Path
-"""A validated project, or the path of a project file."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ def init(
         InputError: nothing found, the first file cannot be read, or the files are of unlike tables.
         ConfigError: `target` is neither a column nor an expression over the columns.
     """
-    from rayforest.data.starter import starter_project
+    from rayforest.starter.starter import starter_project
 
     given = [data] if isinstance(data, str | Path) else data
     return starter_project([str(one) for one in given], target=target, folder=folder)
@@ -64,7 +62,7 @@ def init(
 def prepare(
     project: ProjectLike, *, overrides: Sequence[str] = (), replace: bool = False, reporter: Reporter | None = None
 ) -> StageResult:
-    """Check, clean, compute and split raw tables into ROOT/prepared. See `rayforest.data.prepare`.
+    """Check, clean, compute and split raw tables into ROOT/prepared. See `rayforest.preparing.prepare`.
 
     Args:
         project: the path of a project file, or a `Project` from `load_project`.
@@ -78,7 +76,7 @@ def prepare(
         RefusedError: the destination holds a result of other inputs or settings, and `replace` is false.
         UnfinishedError: shards failed, or more rows than the error budget allows.
     """
-    from rayforest.data import prepare as stage
+    from rayforest.preparing import prepare as stage
 
     loaded, reporter = loaded_project(project, overrides), reporter or Silent()
     with open_executor(loaded, reporter) as executor:
@@ -88,7 +86,7 @@ def prepare(
 def tune(
     project: ProjectLike, *, overrides: Sequence[str] = (), replace: bool = False, reporter: Reporter | None = None
 ) -> StageResult:
-    """Find the best LightGBM model on ROOT/prepared. See `rayforest.training.tune`.
+    """Find the best LightGBM model on ROOT/prepared. See `rayforest.tuning.tune`.
 
     Args:
         project: the path of a project file, or a `Project` from `load_project`.
@@ -102,7 +100,7 @@ def tune(
         RefusedError: the destination holds a result of other inputs or settings, and `replace` is false.
         UnfinishedError: shards failed, or more rows than the error budget allows.
     """
-    from rayforest.training import tune as stage
+    from rayforest.tuning import tune as stage
 
     loaded, reporter = loaded_project(project, overrides), reporter or Silent()
     with open_executor(loaded, reporter) as executor:
@@ -112,7 +110,7 @@ def tune(
 def export(
     project: ProjectLike, *, overrides: Sequence[str] = (), replace: bool = False, reporter: Reporter | None = None
 ) -> StageResult:
-    """Write one verified ONNX bundle into ROOT/bundle. See `rayforest.scoring.export`.
+    """Write one verified ONNX bundle into ROOT/bundle. See `rayforest.bundle.export`.
 
     Args:
         project: the path of a project file, or a `Project` from `load_project`.
@@ -126,7 +124,7 @@ def export(
         RefusedError: the destination holds a result of other inputs or settings, and `replace` is false.
         UnfinishedError: shards failed, or more rows than the error budget allows.
     """
-    from rayforest.scoring import export as stage
+    from rayforest.bundle import export as stage
 
     return stage.export(loaded_project(project, overrides), replace=replace, reporter=reporter)
 
@@ -168,11 +166,11 @@ def run(project: ProjectLike, *, overrides: Sequence[str] = (), reporter: Report
         InputError: an input is missing or unreadable.
         UnfinishedError: shards failed, or more rows than the error budget allows.
     """
-    from rayforest.checking import refuse_what_follows
-    from rayforest.data import prepare as preparing
-    from rayforest.scoring import export as exporting
+    from rayforest.bundle import export as exporting
+    from rayforest.checking.check import refuse_what_follows
+    from rayforest.preparing import prepare as preparing
     from rayforest.scoring import score as scoring
-    from rayforest.training import tune as tuning
+    from rayforest.tuning import tune as tuning
 
     began = time.monotonic()
     loaded, reporter = loaded_project(project, overrides), reporter or Silent()
@@ -201,7 +199,7 @@ def files(destination: str | Path, *, quarantine: bool = False) -> Iterator[str]
         InputError: nothing was published there.
     """
     from rayforest.engine.publish import read_manifest
-    from rayforest.engine.store import open_store
+    from rayforest.engine.stores.opening import open_store
 
     manifest = read_manifest(open_store(destination))
     if quarantine:
@@ -220,7 +218,7 @@ def show(destination: str | Path) -> dict[str, object]:
     Raises:
         InputError: nothing was published there.
     """
-    from rayforest.showing import describe
+    from rayforest.stages.show import describe
 
     return describe(destination)
 
@@ -229,9 +227,9 @@ def read(destination: str | Path) -> pl.LazyFrame:
     """The current version as a Polars LazyFrame, in input order; readers never see half a result."""
     import polars as pl
 
-    from rayforest.data.values import frame_of
     from rayforest.engine.publish import read_manifest
-    from rayforest.engine.store import open_store
+    from rayforest.engine.stores.opening import open_store
+    from rayforest.tables.conversion import frame_of
 
     manifest = read_manifest(open_store(destination))
     paths = list(manifest.files())
@@ -246,7 +244,7 @@ def dataset(destination: str | Path) -> ds.Dataset:
     from pyarrow.fs import FileSystem
 
     from rayforest.engine.publish import read_manifest
-    from rayforest.engine.store import open_store
+    from rayforest.engine.stores.opening import open_store
 
     manifest = read_manifest(open_store(destination))
     paths, remote = list(manifest.files()), None

@@ -25,7 +25,7 @@ from rayforest.engine.policy import Policy
 from rayforest.engine.publish import clean, publish
 from rayforest.engine.run import run_step
 from rayforest.engine.shards import InputFile, Piece, Shard, plan_shards
-from rayforest.engine.store import open_store
+from rayforest.engine.stores.opening import open_store
 from rayforest.errors import RayforestError
 
 

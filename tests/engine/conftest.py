@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rayforest.engine.store import Store, open_store
+from rayforest.engine.stores.opening import open_store
+from rayforest.engine.stores.store import Store
 
 
 @pytest.fixture(scope="session")

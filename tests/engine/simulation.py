@@ -23,11 +23,12 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rayforest.engine import attempt, publish, run, store
+from rayforest.engine import attempt, publish, run
 from rayforest.engine.commit import Destination, plan_key
 from rayforest.engine.executors import Outcome, OverdueError, WorkerLostError
 from rayforest.engine.shards import InputFile, Piece, Shard, plan_shards
-from rayforest.engine.store import Entry
+from rayforest.engine.stores import requests
+from rayforest.engine.stores.store import Entry
 from rayforest.errors import ConfigError, RefusedError, UnfinishedError
 
 
@@ -524,10 +525,10 @@ def simulated(world: World) -> Iterator[World]:
         token_hex = staticmethod(token)
 
     replaced = [
-        (store, "time", _Clock(world)),
+        (requests, "time", _Clock(world)),
         (run, "time", _Clock(world)),
         (publish, "time", _Clock(world)),
-        (store, "secrets", _Secrets),
+        (requests, "secrets", _Secrets),
         (attempt, "secrets", _Secrets),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in replaced]

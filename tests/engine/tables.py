@@ -18,7 +18,7 @@ from rayforest.engine.plan import Plan
 from rayforest.engine.publish import publish
 from rayforest.engine.run import run_step
 from rayforest.engine.shards import InputFile, Piece, Shard, plan_shards
-from rayforest.engine.store import Store
+from rayforest.engine.stores.store import Store
 
 
 def number_files(rows: Iterable[int]) -> list[InputFile]:

@@ -17,7 +17,8 @@ from rayforest.engine import attempt as attempt_module
 from rayforest.engine.attempt import Attempt
 from rayforest.engine.record import decode_record, encode_record, read_record
 from rayforest.engine.shards import Shard, Slice
-from rayforest.engine.store import LocalStore, MemoryStore
+from rayforest.engine.stores.local import LocalStore
+from rayforest.engine.stores.memory import MemoryStore
 from rayforest.errors import InputError, RayforestError
 
 SCHEMA = pa.schema([("n", pa.int64()), ("s", pa.string())])

@@ -14,7 +14,8 @@ from rayforest.engine.commit import Destination, plan_key
 from rayforest.engine.executors import InProcess
 from rayforest.engine.publish import clean, publish, read_manifest
 from rayforest.engine.run import records, run_step
-from rayforest.engine.store import Store, open_store
+from rayforest.engine.stores.opening import open_store
+from rayforest.engine.stores.store import Store
 from rayforest.errors import InputError, RayforestError, RefusedError, UnfinishedError
 
 

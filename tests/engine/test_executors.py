@@ -25,7 +25,7 @@ from rayforest.engine.executors import (
     computed,
 )
 from rayforest.engine.shards import Shard
-from rayforest.engine.store import open_store
+from rayforest.engine.stores.opening import open_store
 from rayforest.errors import ConfigError, InputError
 
 

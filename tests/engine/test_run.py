@@ -25,7 +25,10 @@ from rayforest.engine.progress import Progress
 from rayforest.engine.publish import publish
 from rayforest.engine.run import records, run_step
 from rayforest.engine.shards import Shard
-from rayforest.engine.store import LocalStore, MemoryStore, Store, open_store
+from rayforest.engine.stores.local import LocalStore
+from rayforest.engine.stores.memory import MemoryStore
+from rayforest.engine.stores.opening import open_store
+from rayforest.engine.stores.store import Store
 from rayforest.errors import (
     ConfigError,
     InputError,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rayforest.engine.plan import encode_plan, in_order, open_plan
 from rayforest.engine.shards import MAX_SLICES, InputFile, Piece, Shard, Slice, plan_shards
-from rayforest.engine.store import MemoryStore
+from rayforest.engine.stores.memory import MemoryStore
 
 
 def file(name: str, pieces: list[tuple[int, int]], *, ranged: bool = False) -> InputFile:

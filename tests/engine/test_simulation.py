@@ -15,7 +15,8 @@ from simulation import Killed, SimulatedStore, Violation, run_seed
 
 from rayforest.engine import attempt, commit, publish
 from rayforest.engine.record import Record
-from rayforest.engine.store import MemoryStore, prove_create_if_absent
+from rayforest.engine.stores.memory import MemoryStore
+from rayforest.engine.stores.requests import prove_create_if_absent
 from rayforest.errors import ConfigError
 
 SEEDS_A_TEST = 200

@@ -13,8 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rayforest.engine import store as store_module
-from rayforest.engine.store import LocalStore, MemoryStore, Store, open_store, prove_create_if_absent, settle
+from rayforest.engine.stores import requests
+from rayforest.engine.stores.local import LocalStore
+from rayforest.engine.stores.memory import MemoryStore
+from rayforest.engine.stores.opening import open_store
+from rayforest.engine.stores.requests import prove_create_if_absent, settle
+from rayforest.engine.stores.store import Store
 from rayforest.errors import ConfigError
 
 
@@ -154,7 +158,7 @@ def test_a_store_travels_by_its_uri_and_carries_no_secret(store: Store) -> None:
 
 
 def test_a_lost_acknowledgement_is_settled_by_reading_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(requests.time, "sleep", lambda seconds: None)
 
     class Deaf(MemoryStore):
         def create(self, path: str, data: bytes) -> bool:
@@ -167,7 +171,7 @@ def test_a_lost_acknowledgement_is_settled_by_reading_back(monkeypatch: pytest.M
 
 
 def test_a_store_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(requests.time, "sleep", lambda seconds: None)
 
     class Away(MemoryStore):
         def create(self, path: str, data: bytes) -> bool:

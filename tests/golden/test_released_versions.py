@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import rayforest
-from rayforest.showing import describe
+from rayforest.stages.show import describe
 
 GOLDEN = Path(__file__).parent
 VERSIONS = sorted(folder.name for folder in GOLDEN.iterdir() if (folder / "project.toml").exists())

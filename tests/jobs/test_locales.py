@@ -121,7 +121,7 @@ def test_a_panic_in_native_code_and_a_librarys_warning_do_not_reach_the_user(fol
     code = (
         "import os, sys, time, warnings\n"
         "sys.argv = ['rayforest', 'check', 'none.toml', *sys.argv[1:]]\n"
-        "import rayforest.jobs.look as look, rayforest.checking as checking\n"
+        "import rayforest.jobs.look as look, rayforest.checking.check as checking\n"
         "def check(*_, **__):\n"
         "    warnings.warn('divide by zero', RuntimeWarning)\n"
         "    os.write(2, b'kept\\n')\n"
@@ -156,7 +156,7 @@ def test_python_in_the_c_locale_refuses_names_that_it_cannot_write(folder: Path)
 
 
 def test_a_folder_whose_name_is_no_text_is_refused() -> None:
-    from rayforest.engine.store import open_store
+    from rayforest.engine.stores.opening import open_store
 
     with pytest.raises(ConfigError, match="cannot be used"):
         open_store("/tmp/\udce9")

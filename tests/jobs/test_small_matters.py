@@ -83,26 +83,26 @@ def test_an_unexpected_error_names_its_type_and_place_and_no_value(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a secret of a row")
 
-    monkeypatch.setattr("rayforest.checking.search_space", broken)
+    monkeypatch.setattr("rayforest.checking.check.search_space", broken)
     error = one_clear_message(rayforest("check", project, "--json"), "check")
     assert error["what"].startswith("check failed unexpectedly: ZeroDivisionError at test_small_matters.py:")
     assert "secret" not in str(error)
-    monkeypatch.setattr("rayforest.checking.search_space", None)
+    monkeypatch.setattr("rayforest.checking.check.search_space", None)
     error = one_clear_message(rayforest("check", project, "--json"), "check")
-    assert error["what"].startswith("check failed unexpectedly: TypeError at checking.py:")
+    assert error["what"].startswith("check failed unexpectedly: TypeError at checking/check.py:")
 
 
 def test_an_error_outside_of_our_code_has_the_last_place_inside_of_it() -> None:
     with pytest.raises(TypeError) as caught:
         package.load_project(3)  # type: ignore[arg-type]  a mistake in a script
-    assert place_of(caught.value).startswith("project.py:")
+    assert place_of(caught.value).startswith("project/load.py:")
 
 
 def test_what_the_system_refuses_is_said_with_the_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "/somewhere/file")
 
-    monkeypatch.setattr("rayforest.checking.search_space", full)
+    monkeypatch.setattr("rayforest.checking.check.search_space", full)
     error = one_clear_message(rayforest("check", project, "--json"), "check")
     assert (error["what"], error["found"]) == ("check could not use /somewhere/file", "no space left on device")
 

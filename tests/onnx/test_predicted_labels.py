@@ -8,9 +8,9 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
+from rayforest.bundle.link import Link
 from rayforest.errors import ConfigError
 from rayforest.onnx import check_parity, from_lightgbm, runtime_session
-from rayforest.scoring.link import Link
 
 LABELS = {
     "text": ["no", "yes"],

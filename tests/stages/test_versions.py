@@ -14,7 +14,7 @@ from small_projects import Payments, Ran, orders, write_orders, write_project
 import rayforest
 from rayforest.engine.publish import read_manifest
 from rayforest.errors import InputError, RefusedError, UnfinishedError
-from rayforest.showing import describe
+from rayforest.stages.show import describe
 
 
 def data_hashes(destination: str | Path) -> list[str]:

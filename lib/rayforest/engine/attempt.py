@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from rayforest.engine.record import Record, attempt_path, decode_record, encode_record, record_path
 from rayforest.engine.shards import Shard
-from rayforest.engine.store import Store, settle
+from rayforest.engine.stores.requests import settle
+from rayforest.engine.stores.store import Store
 from rayforest.errors import InputError, RayforestError
 
 ROW_GROUP_ROWS = 131_072

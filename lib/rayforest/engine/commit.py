@@ -21,7 +21,8 @@ from rayforest.engine.manifest import Manifest, open_manifest
 from rayforest.engine.plan import PLAN_FORMAT, Plan, encode_plan, open_plan
 from rayforest.engine.record import RECORD_FORMAT
 from rayforest.engine.shards import Shard
-from rayforest.engine.store import Store, prove_create_if_absent, settle
+from rayforest.engine.stores.requests import prove_create_if_absent, settle
+from rayforest.engine.stores.store import Store
 from rayforest.errors import RefusedError
 
 _CLAIM_FORMAT = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rayforest.engine.store import Store
+from rayforest.engine.stores.store import Store
 from rayforest.errors import RayforestError
 
 

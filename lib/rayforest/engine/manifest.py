@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rayforest.engine.document import read_document
-from rayforest.engine.store import Store
+from rayforest.engine.stores.store import Store
 from rayforest.errors import RayforestError
 
 MANIFEST_FORMAT = 1

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rayforest.engine.shards import Shard, Slice
-from rayforest.engine.store import Store
+from rayforest.engine.stores.store import Store
 from rayforest.errors import RayforestError
 
 PLAN_FORMAT = 1

@@ -26,7 +26,9 @@ from rayforest.engine.manifest import MANIFEST_FORMAT, PART_SCHEMA, Manifest, ma
 from rayforest.engine.plan import Plan, in_order
 from rayforest.engine.record import Record, read_record, schema_path, step_folder
 from rayforest.engine.shards import Shard
-from rayforest.engine.store import Store, in_parallel, open_store, settle
+from rayforest.engine.stores.opening import open_store
+from rayforest.engine.stores.requests import in_parallel, settle
+from rayforest.engine.stores.store import Store
 from rayforest.errors import InputError, RayforestError, UnfinishedError
 
 _BATCH_ROWS = 16_384

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
-from rayforest.engine.store import Store, in_parallel
+from rayforest.engine.stores.requests import in_parallel
+from rayforest.engine.stores.store import Store
 from rayforest.errors import RayforestError
 
 RECORD_FORMAT = 1

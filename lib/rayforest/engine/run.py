@@ -25,7 +25,8 @@ from rayforest.engine.policy import Policy
 from rayforest.engine.progress import Progress
 from rayforest.engine.record import Record, read_record, read_records, schema_path, step_folder
 from rayforest.engine.shards import Shard
-from rayforest.engine.store import Store, settle
+from rayforest.engine.stores.requests import settle
+from rayforest.engine.stores.store import Store
 from rayforest.errors import (
     ConfigError,
     InputError,

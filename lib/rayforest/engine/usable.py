@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rayforest.engine.store import LocalStore, open_store
+from rayforest.engine.stores.local import LocalStore
+from rayforest.engine.stores.opening import open_store
 from rayforest.errors import ConfigError
 
 

@@ -28,7 +28,7 @@ from rayforest.forest.code_cache import cache_folder, find, keep
 Kernel = Callable[[int, int, int, int, int, int, int], None]
 """See `kernel.define`."""
 
-_SOURCES = ("kernel.py", "lanes.py", "memory.py", "layout.py", "pack.py", "binning.py")
+_SOURCES = ("kernel.py", "lanes.py", "addresses.py", "layout.py", "pack.py", "binning.py")
 """Whatever is compiled into the kernel."""
 _NAME = "rayforest_kernel"
 

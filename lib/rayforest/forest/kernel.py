@@ -17,6 +17,21 @@ import numpy as np
 from numba import njit, types
 from numba.np.unsafe import ndarray
 
+from rayforest.forest.addresses import (
+    array_maker,
+    float32_at,
+    float64_at,
+    float64s,
+    int8_at,
+    int8s,
+    int32_at,
+    int32s,
+    int64_at,
+    int64s,
+    strided_float32,
+    strided_float64,
+    uint8_at,
+)
 from rayforest.forest.binning import Bins
 from rayforest.forest.lanes import (
     fill,
@@ -37,21 +52,6 @@ from rayforest.forest.layout import (
     VALIDITY,
     VALIDITY_BIT,
     Plan,
-)
-from rayforest.forest.memory import (
-    array_maker,
-    float32_at,
-    float64_at,
-    float64s,
-    int8_at,
-    int8s,
-    int32_at,
-    int32s,
-    int64_at,
-    int64s,
-    strided_float32,
-    strided_float64,
-    uint8_at,
 )
 from rayforest.forest.pack import UNROLLED, Trees
 

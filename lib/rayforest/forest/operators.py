@@ -16,7 +16,7 @@ from onnx import AttributeProto, numpy_helper
 
 from rayforest.errors import ConfigError
 from rayforest.forest.ensemble import Aggregate, Bools, Column, Ensemble, Floats, Ints, Mode
-from rayforest.forest.tree_input import TreeInput, read_tree_input
+from rayforest.forest.input_nodes import TreeInput, read_tree_input
 
 _POST_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 _FLOAT, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)

@@ -7,11 +7,11 @@ from functools import reduce
 
 from onnx import TensorProto
 
-from rayforest.data.kinds import Kind
-from rayforest.data.sql.expression import Call, Column, Literal, Node, Op, distinct_nodes
-from rayforest.data.sql.text import FALSE_PATTERN, NUMBER_PATTERN, TRUE_PATTERN
+from rayforest.kinds import Kind
 from rayforest.onnx.calendar_nodes import DAY, Moment, days_of, month_length, quotient, times
 from rayforest.onnx.value_nodes import Truth, Value, ValueNodes
+from rayforest.sql.casts import FALSE_PATTERN, NUMBER_PATTERN, TRUE_PATTERN
+from rayforest.sql.nodes import Call, Column, Literal, Node, Op, distinct_nodes
 
 _DOUBLE_HOLDS = 2.0**62
 """Casting a double of this size or more to int64 is undefined; no timestamp is as far away."""

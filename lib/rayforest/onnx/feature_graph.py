@@ -13,12 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import onnx
 from onnx import TensorProto, ValueInfoProto, helper
 
-from rayforest.data.kinds import Kind
-from rayforest.data.sql.expression import Call, Column, Expression, Op, distinct_nodes
 from rayforest.errors import ConfigError
+from rayforest.kinds import Kind
 from rayforest.onnx.expression_nodes import compile_expression, inexpressible_in
 from rayforest.onnx.graph import Graph, double_matrix
 from rayforest.onnx.value_nodes import Truth, Value, ValueNodes
+from rayforest.sql.expression import Expression
+from rayforest.sql.nodes import Call, Column, Op, distinct_nodes
 
 _PREFIX = "features/"
 _TREES_PREFIX = "trees/"

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from onnx import numpy_helper
 
-from rayforest.data.kinds import Kind
-from rayforest.data.sql.expression import EARLIEST_MICROS, LATEST_MICROS, Literal
+from rayforest.kinds import Kind
 from rayforest.onnx.graph import ML_DOMAIN, Graph
+from rayforest.sql.nodes import EARLIEST_MICROS, LATEST_MICROS, Literal
 
 NULL_MICROS = -(2**63)
 """The null of a timestamp in the graph."""

@@ -1,1 +1,1 @@
-"""Bundle and table to predictions."""
+"""score: a bundle and raw tables to scored Parquet."""

@@ -13,18 +13,18 @@ from functools import partial
 
 import pyarrow as pa
 
-from rayforest.data.inputs import Inputs, claim_inputs, look_at_inputs, score_source
-from rayforest.data.recipe import SPLIT_COLUMN
+from rayforest.bundle.bundle import Bundle, load_bundle
+from rayforest.bundle.outputs import Outputs
 from rayforest.engine.executors import Executor
 from rayforest.engine.publish import clean, publish
 from rayforest.engine.run import records, run_step
-from rayforest.project import Project
-from rayforest.report import Reporter, Silent, StageResult
-from rayforest.scoring.bundle import Bundle, load_bundle
-from rayforest.scoring.outputs import Outputs
+from rayforest.features.recipe import SPLIT_COLUMN
+from rayforest.project.sections import Project
 from rayforest.scoring.scored_table import passed_on_columns, score_contract, scored_schema
 from rayforest.scoring.task import ScoreTask
 from rayforest.scoring.totals import Totals, read_document
+from rayforest.stages.claim import Inputs, claim_inputs, look_at_inputs, score_source
+from rayforest.stages.result import Reporter, Silent, StageResult
 
 FORMAT_VERSION = 3
 """Of scored files. A change here changes every plan key."""

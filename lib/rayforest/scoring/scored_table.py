@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from rayforest.data.contract import Contract
-from rayforest.data.recipe import Recipe
-from rayforest.data.table_schema import TableSchema
 from rayforest.errors import ConfigError, InputError, did_you_mean
-from rayforest.project import ScoreSection
+from rayforest.features.contract import Contract
+from rayforest.features.recipe import Recipe
+from rayforest.project.sections import ScoreSection
+from rayforest.tables.schema import TableSchema
 
 
 def passed_on_columns(recipe: Recipe, section: ScoreSection) -> tuple[str, ...]:

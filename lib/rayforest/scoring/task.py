@@ -11,21 +11,21 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from rayforest.data.contract import ColumnContract, Contract, RowChecks
-from rayforest.data.passed_on import passed_on
-from rayforest.data.raw import BATCH_ROWS, RawBatch, Source
-from rayforest.data.recipe import Recipe
-from rayforest.data.source import read, read_all
+from rayforest.bundle.engines import PROOF_ROWS, Choice, ProvenKernel
+from rayforest.bundle.known_parts import UNKNOWN, Known, TrainingTables
+from rayforest.bundle.outputs import Outputs
+from rayforest.bundle.scorer import Array, Scorer, scorer_of
 from rayforest.engine.attempt import Attempt
 from rayforest.engine.shards import Shard
 from rayforest.errors import InputError
-from rayforest.scoring.engines import PROOF_ROWS, Choice, ProvenKernel
-from rayforest.scoring.inputs import ModelInputs
-from rayforest.scoring.known_parts import UNKNOWN, Known, TrainingTables
-from rayforest.scoring.outputs import Outputs
-from rayforest.scoring.scorer import Array, Scorer, scorer_of
+from rayforest.features.contract import ColumnContract, Contract, RowChecks
+from rayforest.features.model_inputs import ModelInputs
+from rayforest.features.passed_on import passed_on
+from rayforest.features.recipe import Recipe
+from rayforest.metrics.problem import UNSEEN
 from rayforest.scoring.totals import Totals
-from rayforest.training.problem import UNSEEN
+from rayforest.tables.batch import BATCH_ROWS, RawBatch, Source
+from rayforest.tables.reading import read, read_all
 
 
 @dataclass(frozen=True)

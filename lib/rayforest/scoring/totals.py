@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from rayforest.scoring.known_parts import KNOWN_PARTS, UNKNOWN, measured
-from rayforest.scoring.running_metrics import RunningMetrics
-from rayforest.training.evaluate import Evaluation
-from rayforest.training.problem import Problem
+from rayforest.bundle.known_parts import KNOWN_PARTS, UNKNOWN, measured
+from rayforest.metrics.exact import Evaluation
+from rayforest.metrics.mergeable import RunningMetrics
+from rayforest.metrics.problem import Problem
 
 Array = npt.NDArray[np.float64]
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rayforest.engine.memory import KEPT_MEMORY
+from rayforest.engine.arrow_memory import KEPT_MEMORY
 from rayforest.engine.processes import ProcessId, identify, is_running, send
 from rayforest.errors import RayforestError
 

@@ -1,0 +1,205 @@
+"""The bundle: everything that another program needs to score raw rows, in plain files with hashes.
+
+model.onnx         raw columns in, scores out (export.graph = "full"), or features in, scores out ("trees")
+trees.onnx         features in, the same scores out; only beside a full graph
+                   scores: raw_score, probability (of classes) and prediction: the label, or a quantity
+booster.txt        the LightGBM model text
+features.json      the recipe: SQL of the features, key, target; and the fitted categories
+contract.json      what raw columns must hold
+profile.json       what the training rows looked like
+metrics.json       problem, metrics and the part that they are of (test or valid), chosen parameters
+training.json      hashes of the files that prepare read, and how it split their rows
+parity.json        evidence that LightGBM and onnxruntime give the same bits
+manifest.json      format, SHA-256 of every file above, package versions, plan keys of the data
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rayforest.bundle.known_parts import TrainingTables, training_tables
+from rayforest.engine.commit import Destination
+from rayforest.engine.manifest import Manifest
+from rayforest.engine.stores.opening import open_store
+from rayforest.engine.stores.store import Store
+from rayforest.errors import BundleError, InputError
+from rayforest.features.contract import Contract
+from rayforest.features.recipe import Recipe
+from rayforest.metrics.problem import Problem
+
+BUNDLE_FORMAT = 2
+"""Of the files above. Raise it when a reader of the old format would misread the new one; older ones stay readable.
+
+1: the graphs of a classifier had no `probability`; `prediction` was the probability.
+2: `prediction` is the label."""
+
+LARGEST_FILE = 4 << 30
+"""Bytes; a larger file in a bundle is refused unread."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose hashes were checked."""
+
+    location: str
+    """Folder or URI."""
+    digest: str
+    """SHA-256 of manifest.json, and so of every file that it names."""
+    manifest: dict[str, Any]
+    files: dict[str, bytes] = field(repr=False)
+
+    def read(self, name: str) -> bytes:
+        """A file of the bundle.
+
+        Raises:
+            BundleError: its manifest names no such file.
+        """
+        if name not in self.files:
+            raise BundleError(
+                f"the bundle at {self.location} has no {name}",
+                expected="the files that export wrote",
+                found=", ".join(sorted(self.files)),
+                next_step="run: rayforest export PROJECT --replace",
+            )
+        return self.files[name]
+
+    @property
+    def trees(self) -> str:
+        """Name of the graph that takes finished features."""
+        return str(self.manifest["summary"]["trees"])
+
+    @cached_property
+    def contract(self) -> Contract:
+        """What raw columns must hold."""
+        return Contract.from_json(self.read("contract.json"))
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """How features come from raw columns."""
+        return Recipe.from_json(self.read("features.json"), self.contract)
+
+    @cached_property
+    def categories(self) -> dict[str, list[str]]:
+        """Fitted categories by feature, in code order."""
+        table: dict[str, list[str]] = json.loads(self.read("features.json"))["categories"]
+        return table
+
+    @cached_property
+    def training(self) -> tuple[TrainingTables | None, str]:
+        """The tables that the model was trained on; or nothing, and why not."""
+        return training_tables(self.files.get("training.json"))
+
+    @cached_property
+    def problem(self) -> Problem:
+        """What the model predicts."""
+        return Problem.from_dict(json.loads(self.read("metrics.json"))["problem"])
+
+
+def find_bundle(store: Store) -> tuple[str, bytes]:
+    """Folder in the store, and manifest, of the current bundle of a destination, or of a bundle's own folder.
+
+    Raises:
+        InputError: there is no bundle.
+    """
+    for prefix in (_current_folder(store), ""):
+        if prefix is not None:
+            try:
+                return prefix, store.get(f"{prefix}manifest.json")
+            except FileNotFoundError:
+                continue
+    raise InputError(
+        f"there is no bundle at {store.uri}",
+        expected="a bundle that export wrote",
+        next_step="run: rayforest export PROJECT",
+    )
+
+
+def _current_folder(store: Store) -> str | None:
+    version = Destination(store).current()
+    return None if version is None else f"{version.base}/"
+
+
+def link_current(destination: str, manifest: Manifest) -> None:
+    """Give the current bundle's files fixed paths, DEST/model.onnx and so on, for programs that know no versions.
+
+    Links replace each other one by one, so rayforest itself follows `current/`. Object stores have no links.
+    """
+    if "://" in destination:
+        return
+    for name in (*manifest.extras, "manifest.json"):
+        link = Path(destination) / name
+        fresh = link.with_name(f".{name}-{secrets.token_hex(4)}")
+        fresh.symlink_to(Path(manifest.base) / name)
+        fresh.replace(link)
+
+
+def load_bundle(location: str, *, expected: str | None = None) -> Bundle:
+    """Read a bundle and check every hash before anything in it is parsed.
+
+    Args:
+        location: the bundle's folder, or the destination of export, whose current bundle is taken.
+        expected: SHA-256 that the manifest must have.
+
+    Raises:
+        InputError: there is no bundle.
+        BundleError: a hash differs, a file is missing or too large, the format is newer than this rayforest.
+    """
+    store = open_store(location)
+    prefix, text = find_bundle(store)
+    digest = hashlib.sha256(text).hexdigest()
+    where = store.locate(prefix.rstrip("/")) if prefix else store.uri
+    if expected is not None and digest != expected:
+        raise BundleError(
+            f"the bundle at {where} has changed",
+            expected=f"manifest.json with SHA-256 {expected[:16]}...",
+            found=f"{digest[:16]}...",
+            next_step="run score again",
+        )
+    try:
+        manifest = json.loads(text)
+        found = manifest["summary"]["bundle_format"]
+        hashes = {name: str(entry["sha256"]) for name, entry in manifest["extra"].items()}
+    except (ValueError, KeyError, TypeError):
+        raise BundleError(
+            f"{where}/manifest.json is not the manifest of a bundle", next_step="run: rayforest export PROJECT"
+        ) from None
+    if not isinstance(found, int) or found > BUNDLE_FORMAT:
+        raise BundleError(
+            f"the bundle at {where} has a newer format than this rayforest reads",
+            expected=f"format {BUNDLE_FORMAT} or older",
+            found=f"format {found}",
+            next_step="upgrade rayforest",
+        )
+    return Bundle(where, digest, manifest, {name: _checked(store, prefix, name, sha) for name, sha in hashes.items()})
+
+
+def _checked(store: Store, prefix: str, name: str, sha256: str) -> bytes:
+    if "/" in name or name.startswith("."):
+        raise BundleError(
+            f"the bundle's manifest names {name!r}", expected="plain file names in the bundle's own folder"
+        )
+    path = f"{prefix}{name}"
+    size = store.size(path)
+    if size is None:
+        raise BundleError(
+            f"{store.locate(path)} is missing", next_step="export the bundle again, or copy all of its files"
+        )
+    if size > LARGEST_FILE:
+        raise BundleError(
+            f"{store.locate(path)} is too large", expected=f"at most {LARGEST_FILE:,} bytes", found=f"{size:,}"
+        )
+    data = store.get(path)
+    if (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise BundleError(
+            f"{store.locate(path)} is damaged or was changed",
+            expected=f"SHA-256 {sha256[:16]}...",
+            found=f"{found[:16]}...",
+            next_step="export the bundle again; files of a bundle are never edited",
+        )
+    return data

@@ -1,0 +1,1 @@
+"""check: what can be known before anything runs."""

@@ -1,1 +1,0 @@
-"""Tables: read, check, cleaned, described, split."""

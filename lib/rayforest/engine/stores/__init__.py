@@ -1,0 +1,1 @@
+"""Where files live: local disks, object stores, memory."""

@@ -1,0 +1,1 @@
+"""From raw columns to what a model sees, and what was learnt on the way."""

@@ -1,0 +1,1 @@
+"""prepare: raw tables to checked, cleaned and split feature shards."""

@@ -1,0 +1,148 @@
+"""What must be known of all rows before the first one is written: repeated keys, and where time is cut.
+
+Both are steps of a prepare version, over shards like every other step, so they resume and scale as it does.
+`SurveyTask` writes a 128-bit hash of each row's key and sketches the times; `DuplicatesTask` takes one range of the
+hash, in which all rows of a key meet, and writes the places of the later ones. The first row of a key, in input order,
+keeps it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rayforest.engine.attempt import Attempt
+from rayforest.engine.commit import Version
+from rayforest.engine.plan import Plan
+from rayforest.engine.run import records
+from rayforest.engine.shards import Shard, Slice
+from rayforest.features.contract import check_rows
+from rayforest.features.hashing import hash_rows
+from rayforest.features.keys import canonical_keys
+from rayforest.features.recipe import Recipe
+from rayforest.preparing.split import TimeSketch, time_numbers
+from rayforest.tables.batch import Source
+from rayforest.tables.reading import read
+
+SURVEY, DUPLICATES = "survey", "duplicates"
+"""Names of the steps."""
+
+ROWS_A_BUCKET = 4_000_000
+"""Keys that are compared in one task: about 200 MB."""
+
+_SEEDS = (0x5EED_0001, 0x5EED_0002)
+
+
+def bucket_count(rows: int) -> int:
+    """Buckets for this many rows."""
+    return min(max(1, -(-rows // ROWS_A_BUCKET)), 65_536)
+
+
+@dataclass(frozen=True)
+class SurveyTask:
+    """A shard of raw rows to the hashes of its keys, and a sketch of its times as the sidecar."""
+
+    recipe: Recipe
+    source: Source
+    buckets: int
+    by_time: bool
+
+    schema = pa.schema(
+        [("bucket", pa.uint16()), ("hash_a", pa.uint64()), ("hash_b", pa.uint64()), ("position", pa.int64())]
+    )
+    """`position` counts the rows of the shard, broken ones included, from 0."""
+
+    def __call__(self, shard: Shard, attempt: Attempt) -> None:
+        """Survey one shard."""
+        time = self.recipe.time_expression if self.by_time else None
+        columns = sorted({*self.recipe.key, *(time.columns if time else ())})
+        contract = self.recipe.contract.only(time.columns if time else ())
+        sketch, before = TimeSketch(), 0
+        for piece in shard.slices:
+            for batch in read(piece, self.source, columns):
+                if self.recipe.key:
+                    hashes = self._hashes(batch.table, batch.rows - piece.first_row + before)
+                    attempt.count_in(hashes.num_rows)
+                    attempt.write(hashes)
+                if time is not None:
+                    typed, _ = check_rows(contract, batch.table)
+                    sketch = sketch.merged(TimeSketch.of(time_numbers(typed.select(time.to_polars()).to_series())))
+            before += piece.rows
+        attempt.sidecar(json.dumps({"exponent": sketch.exponent, "counts": list(sketch.counts.items())}).encode())
+
+    def _hashes(self, table: pa.Table, positions: np.ndarray[tuple[int], np.dtype[np.int64]]) -> pa.Table:
+        keys = canonical_keys(self.recipe.contract, table, self.recipe.key)
+        whole = keys.select(pl.all_horizontal(pl.all().is_not_null())).to_series()  # a row without a key repeats none
+        keys, positions = keys.filter(whole), positions[whole.to_numpy()]
+        hash_a, hash_b = (hash_rows(keys, seed) for seed in _SEEDS)
+        bucket = (hash_a % np.uint64(self.buckets)).astype(np.uint16)
+        order = np.argsort(bucket, kind="stable")
+        return pa.Table.from_arrays(
+            [pa.array(c[order]) for c in (bucket, hash_a, hash_b, positions)], schema=self.schema
+        )
+
+
+def merged_times(version: Version, shards: Plan) -> TimeSketch:
+    """The sketch of all times of a surveyed version."""
+    sketch = TimeSketch()
+    for record in records(version, shards, step=SURVEY):
+        if record.sidecar is not None:
+            table = json.loads(version.store.get(record.sidecar))
+            sketch = sketch.merged(TimeSketch(table["exponent"], dict(table["counts"])))
+    return sketch
+
+
+def bucket_shards(buckets: int, rows: int) -> list[Shard]:
+    """The shards of the duplicates step: one a bucket."""
+    return [
+        Shard(b, (Slice(f"bucket-{b}", "", 0, "", "", first_row=b, rows=rows // buckets, byte_start=0, byte_stop=0),))
+        for b in range(buckets)
+    ]
+
+
+@dataclass(frozen=True)
+class DuplicatesTask:
+    """A bucket of key hashes to the places of the rows whose key an earlier row already has."""
+
+    version: Version
+
+    schema = pa.schema([("shard", pa.int32()), ("position", pa.int64())])
+
+    def __call__(self, shard: Shard, attempt: Attempt) -> None:
+        """Compare the keys of one bucket."""
+        plan = self.version.plan()
+        assert plan is not None  # noqa: S101  steps run on a planned version
+        parts = []
+        for record in records(self.version, plan, step=SURVEY):
+            if record.path is not None:
+                with self.version.store.open_read(record.path) as file:
+                    table = pq.read_table(
+                        file, columns=["hash_a", "hash_b", "position"], filters=[("bucket", "=", shard.index)]
+                    )
+                parts.append(table.append_column("shard", pa.array(np.full(table.num_rows, record.shard, np.int32))))
+        if not parts:
+            return
+        rows = pa.concat_tables(parts)
+        a, b, position, place = (rows[c].to_numpy() for c in ("hash_a", "hash_b", "position", "shard"))
+        order = np.lexsort((position, place, b, a))
+        again = (a[order][1:] == a[order][:-1]) & (b[order][1:] == b[order][:-1])
+        later = order[1:][again]
+        later = later[np.lexsort((position[later], place[later]))]
+        attempt.count_in(len(later))
+        attempt.write(pa.Table.from_arrays([pa.array(place[later]), pa.array(position[later])], schema=self.schema))
+
+
+def duplicates_of(version: Version, buckets: int, shard: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Sorted positions of the rows of a shard whose key came before."""
+    found = [np.empty(0, np.int64)]
+    for record in records(version, bucket_shards(buckets, 0), step=DUPLICATES):
+        if record.path is not None:
+            with version.store.open_read(record.path) as file:
+                table = pq.read_table(file, columns=["position"], filters=[("shard", "=", shard)])
+            found.append(table["position"].to_numpy())
+    return np.sort(np.concatenate(found))

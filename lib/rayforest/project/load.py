@@ -1,0 +1,153 @@
+"""From a project file to its validated models.
+
+Order of reading: TOML text, `--set` overrides, `${VAR}` expansion, validation. Every error names the key, its line
+where there is one, and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from rayforest.errors import ConfigError, did_you_mean
+from rayforest.project.sections import ColumnSection, FormatSection, Project, Shares
+from rayforest.project.variables import Key, expand, names
+
+ProjectLike = Project | str | Path
+"""A validated project, or the path of a project file."""
+
+
+def load_project(path: str | Path, overrides: Sequence[str] = ()) -> Project:
+    """Read and validate a project file.
+
+    Args:
+        path: the TOML file.
+        overrides: `section.key=value` texts, as for --set; a value is read as TOML, else taken as text.
+
+    Raises:
+        ConfigError: the file is missing or not TOML, a key is unknown, a value is wrong, a variable is not set.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"project file {file} does not exist",
+            expected="a TOML file",
+            next_step="write one with: rayforest init DATA... > project.toml",
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"project file {file} cannot be read", expected="a TOML file", found=error.strerror or ""
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"project file {file} cannot be read", expected="a TOML file in UTF-8", found="bytes that are not UTF-8"
+        ) from None
+    table, given = _parse(text, str(file), (overrides,) if isinstance(overrides, str) else overrides)
+    return _validate(expand(table), base=file.absolute().parent, subject=str(file), text=text, given=given)
+
+
+def loaded_project(project: Project | str | Path, overrides: Sequence[str] = ()) -> Project:
+    """A project from its file, or one that was loaded before.
+
+    Raises:
+        ConfigError: as `load_project`; or overrides came with a project that is validated already.
+    """
+    if not isinstance(project, Project):
+        return load_project(project, overrides)
+    if overrides:
+        raise ConfigError(
+            "overrides cannot change a project that is loaded",
+            expected="the path of a project file, with overrides",
+            found=f"a Project, with {', '.join(overrides)}",
+            next_step="give them earlier: load_project(path, overrides)",
+        )
+    return project
+
+
+def used_variables(path: str | Path, overrides: Sequence[str] = ()) -> list[str]:
+    """Names of the environment variables that a project file, which `load_project` has taken, and overrides use."""
+    table, _ = _parse(Path(path).read_text(encoding="utf-8-sig"), str(path), overrides)
+    return sorted(set(names(table)))
+
+
+def _parse(text: str, subject: str, overrides: Sequence[str]) -> tuple[dict[str, Any], tuple[Key, ...]]:
+    """The table of a project file with overrides, and the keys that these gave."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"project file {subject} is not valid TOML",
+            found=str(error),
+            next_step="mend that line; texts stand in quotes",
+        ) from None
+    return table, tuple(_apply(table, override) for override in overrides)
+
+
+def _apply(table: dict[str, Any], override: str) -> Key:
+    key, equals, value = override.partition("=")
+    try:
+        path = _key_path(tomllib.loads(f"{key.strip()} = 0"))
+    except tomllib.TOMLDecodeError:
+        path = ()
+    if not equals or len(path) < 2:
+        raise ConfigError(
+            f"--set {override!r} is not understood",
+            expected="section.key=value",
+            next_step="for example --set run.workers=2",
+        )
+    try:
+        parsed = tomllib.loads(f"value = {value.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    at = table
+    for part in path[:-1]:
+        inner = at.get(part)
+        if isinstance(inner, str) and (part == "format" or path[:2] == ("data", "columns")):  # the short form
+            inner = {"type": inner}
+        if inner is not None and not isinstance(inner, dict):
+            raise ConfigError(f"--set {override!r}: {part} is a value, not a table", expected="the name of a table")
+        at[part] = inner if inner is not None else {}
+        at = at[part]
+    at[path[-1]] = parsed
+    return path
+
+
+def _key_path(table: dict[str, Any]) -> tuple[str, ...]:
+    path: tuple[str, ...] = ()
+    node: Any = table
+    while isinstance(node, dict):
+        (name, node), *_ = node.items()
+        path += (name,)
+    return path
+
+
+def _validate(table: dict[str, Any], *, base: Path, subject: str, text: str, given: tuple[Key, ...] = ()) -> Project:
+    if "base" in table:
+        raise ConfigError(f"{subject}: unknown key 'base'", next_step=did_you_mean("base", _names(Project)))
+    try:
+        return Project.model_validate(table).model_copy(update={"base": base})
+    except ValidationError as error:
+        from rayforest.project.explain import explain
+
+        raise explain(error, table, text, subject, given, names_at=lambda path: _names(_model_at(path))) from None
+
+
+def _names(model: type[BaseModel]) -> list[str]:
+    return [name for name in model.model_fields if name not in ("base", "expressions")]
+
+
+def _model_at(path: tuple[str, ...]) -> type[BaseModel]:
+    if len(path) >= 2 and path[1] == "columns":
+        return ColumnSection
+    if len(path) >= 2 and path[1] == "format":
+        return FormatSection
+    if len(path) >= 2 and path[1] == "shares":
+        return Shares
+    annotation = Project.model_fields[path[0]].annotation if path and path[0] in Project.model_fields else Project
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else Project

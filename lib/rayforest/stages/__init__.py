@@ -1,0 +1,1 @@
+"""What all stages share: claims, results, what they tell."""

@@ -1,0 +1,1 @@
+"""init: a look at raw data, and the project file that follows from it."""

@@ -1,0 +1,1 @@
+"""Raw tables: list, open, read, with every row accounted for."""

@@ -1,0 +1,87 @@
+"""Arrow IPC files and streams: record batches as pieces, only the asked columns read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from rayforest.engine.shards import Piece
+from rayforest.tables.batch import BATCH_ROWS, RawBatch
+from rayforest.tables.columnar import check_names, decoded_names, stored_batch
+from rayforest.tables.contents import other_format
+from rayforest.tables.damage import errors_name_the_file
+
+_FILE_MAGIC = b"ARROW1"
+_STREAM_MARK = b"\xff\xff\xff\xff"
+
+
+def ipc_contents(uri: str) -> tuple[pa.Schema, tuple[Piece, ...]]:
+    """The schema, and one piece a record batch, of its share of the file's bytes.
+
+    A batch's own `nbytes` is of no use: it follows damaged offsets.
+    """
+    with _opened(uri, None) as reader:
+        schema, rows = decoded_names(reader.schema), [batch.num_rows for batch in _batches_of(reader)]
+    size, total, starts = Path(uri).stat().st_size, sum(rows), [0, *accumulate(rows)]
+    return schema, tuple(Piece(start, n, 0, 0, size * n // total) for start, n in zip(starts, rows, strict=False) if n)
+
+
+def ipc_schema(uri: str) -> pa.Schema:
+    """The schema of a file."""
+    with _opened(uri, None) as reader:
+        return decoded_names(reader.schema)
+
+
+def read_ipc(uri: str, path: str, columns: Sequence[str], *, first_row: int, rows: int) -> Iterator[RawBatch]:
+    """Rows `first_row` .. `first_row + rows` of the asked columns.
+
+    Raises:
+        InputError: the file is damaged (every value is validated), or a column is missing.
+    """
+    check_names(uri, tuple(columns), ipc_schema(uri))
+    at = 0
+    with errors_name_the_file(uri):
+        for batch in _batches(uri, columns):
+            begin, stop = max(0, first_row - at), min(batch.num_rows, first_row + rows - at)
+            for cut in range(begin, stop, BATCH_ROWS):
+                table = pa.Table.from_batches([batch]).slice(cut, min(BATCH_ROWS, stop - cut)).select(list(columns))
+                yield stored_batch(path, table, np.arange(at + cut, at + cut + table.num_rows))
+            at += batch.num_rows
+            if at >= first_row + rows:
+                return
+
+
+def _batches(uri: str, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    with _opened(uri, columns) as reader:
+        yield from _batches_of(reader)
+
+
+def _batches_of(reader: pa.RecordBatchFileReader | pa.RecordBatchStreamReader) -> Iterator[pa.RecordBatch]:
+    if isinstance(reader, pa.RecordBatchFileReader):
+        for index in range(reader.num_record_batches):
+            yield reader.get_batch(index)
+    else:
+        yield from reader
+
+
+@contextmanager
+def _opened(uri: str, columns: Sequence[str] | None) -> Iterator[pa.RecordBatchFileReader | pa.RecordBatchStreamReader]:
+    with errors_name_the_file(uri), pa.memory_map(uri) as file:
+        begin = file.read(len(_FILE_MAGIC))
+        is_file = begin == _FILE_MAGIC
+        if not is_file and not begin.startswith(_STREAM_MARK) and (other := other_format(uri, "an Arrow file")):
+            raise other
+        file.seek(0)
+        open_ipc = pa.ipc.open_file if is_file else pa.ipc.open_stream
+        options = pa.ipc.IpcReadOptions(use_threads=False)
+        if columns:
+            with open_ipc(file, options=options) as whole:
+                options.included_fields = [whole.schema.get_field_index(name) for name in columns]
+            file.seek(0)
+        with open_ipc(file, options=options) as reader:
+            yield reader

@@ -1,0 +1,182 @@
+"""Which files a source is made of: paths, globs and folders to a stable list, without opening anything."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
+
+from rayforest.errors import InputError
+from rayforest.tables.batch import FileFormat, Source, SourceFile
+from rayforest.tables.contents import COMPRESSIONS, no_table
+from rayforest.tables.csv.compressed import compression
+from rayforest.tables.patterns import Expansion
+
+_ENDINGS: dict[str, FileFormat] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".data": "csv",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+}
+_HIVE = re.compile(r"((?:[^=/\"#%'*:?\\{\[\]^]|%[0-9A-Fa-f]{2})+)=([^/]*)")
+"""What Hive writes: in a column's name it escapes these characters, so a folder `see [1] #2?=x` is only a folder."""
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+def list_files(source: Source, notes: list[str] | None = None) -> list[SourceFile]:
+    """The files of a source: patterns in the given order, inside a pattern by the bytes of their paths, none twice.
+
+    Files and folders whose name begins with '.' or '_' are left out, unless a pattern names them. So are results of
+    rayforest inside a folder or glob; of a result that a pattern names, the current version is read.
+
+    Args:
+        source: which files.
+        notes: gets what the user should know of what was found.
+
+    Raises:
+        InputError: a pattern matches nothing, a path cannot be read, a file is of no known format.
+    """
+    expansion = Expansion(source.base, lambda name: _is_data(name, source), ", ".join(_ENDINGS))
+    found: dict[str, tuple[Path, Path]] = {}
+    folders: dict[str, str] = {}
+    for pattern in source.patterns:
+        try:
+            os.fsencode(pattern)
+            fixed, files = expansion.expand(pattern)
+        except OSError as error:  # a folder of others, a name that is too long, a disk that fails
+            raise InputError(
+                f"{error.filename or repr(pattern)} cannot be read",
+                found=(error.strerror or "").lower(),
+                next_step="see to its permissions, or leave it out of the source",
+            ) from error
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{pattern!r} cannot be read",
+                expected="a process whose file names are UTF-8",
+                found=f"file names in {sys.getfilesystemencoding()}",
+                next_step="start Python with PYTHONUTF8=1",
+            ) from None
+        for file in files:
+            found.setdefault(_real_path(file, folders), (_above_hive(fixed), file))
+    if notes is not None:
+        notes += expansion.notes
+    names = _distinct_names(list(found.values()))
+    return [_describe(file, name, source) for (_, file), name in zip(found.values(), names, strict=True)]
+
+
+def hive_columns(path: str) -> dict[str, str | None]:
+    """Columns that the folders of a file's relative path name: `year=2024/part.csv` has year 2024."""
+    columns: dict[str, str | None] = {}
+    for folder in PurePosixPath(path).parts[:-1]:
+        if match := _HIVE.fullmatch(folder):
+            text = unquote(match[2])
+            columns[unquote(match[1])] = None if text in ("", _HIVE_NULL) else text
+    return columns
+
+
+def is_utf8(path: str) -> bool:
+    """Whether a path is text. Python stands in for bytes of a file name that are none by lone surrogates."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def format_of(path: str, source: Source) -> FileFormat:
+    """The format of a file: the source's, or by its ending, or CSV where CSV options are given.
+
+    Raises:
+        InputError: nothing tells it.
+    """
+    known = source.format or _format_by_ending(path) or ("csv" if source.csv is not None else None)
+    if known is None:
+        raise no_table(path) or InputError(
+            f"the format of {path} is not known from its ending",
+            expected=f"an ending of {', '.join(_ENDINGS)}; text may be compressed ({', '.join(COMPRESSIONS)})",
+            next_step='set format = "csv" (or "parquet", "arrow") in [data]',
+        )
+    return known
+
+
+def _format_by_ending(path: str) -> FileFormat | None:
+    stem, ending = os.path.splitext(path)  # noqa: PTH122  thousands of paths
+    return _ENDINGS.get((os.path.splitext(stem)[1] if compression(path) else ending).lower())  # noqa: PTH122
+
+
+def _is_data(name: str, source: Source) -> bool:
+    """Whether a folder's file belongs to the table: its ending says so, or it has none and the format is given."""
+    by_ending = _format_by_ending(name)
+    asked = source.format or ("csv" if source.csv is not None else None)
+    if by_ending is None:
+        return asked is not None and not PurePosixPath(name).suffix
+    return source.format in (None, by_ending)
+
+
+def _real_path(file: Path, folders: dict[str, str]) -> str:
+    """The path without links; `folders` remembers those of folders."""
+    if file.is_symlink():
+        return os.path.realpath(file)
+    folder, name = os.path.split(file)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    return f"{folders[folder]}/{name}"
+
+
+def _above_hive(folder: Path) -> Path:
+    """The folder itself, or the one above its partitions, which belong to the files' relative paths."""
+    while _HIVE.fullmatch(folder.name):
+        folder = folder.parent
+    return folder
+
+
+def _distinct_names(files: list[tuple[Path, Path]]) -> list[str]:
+    """Relative paths; where two files of different patterns have the same, parent folders' names are added."""
+    depths = [len(file.relative_to(fixed).parts) for fixed, file in files]
+    while True:
+        names = ["/".join(file.parts[-depth:]) for (_, file), depth in zip(files, depths, strict=True)]
+        counts = Counter(names)
+        repeated = [i for i, name in enumerate(names) if counts[name] > 1 and depths[i] < len(files[i][1].parts)]
+        if not repeated:
+            return names
+        for i in repeated:
+            depths[i] += 1
+
+
+def _describe(file: Path, name: str, source: Source) -> SourceFile:
+    if not is_utf8(str(file)):
+        raise InputError(
+            f"the name of the file {str(file)!r} is not UTF-8",
+            expected="names in UTF-8: they stand in what is written, which is text",
+            next_step="rename the file, or leave it out of the source",
+        )
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise _unreadable(file, (error.strerror or "").lower()) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{file} is not a file", expected="a file with a beginning and an end, not a pipe or a device")
+    if not os.access(file, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise _unreadable(file, "permission denied")
+    return SourceFile(
+        path=name,
+        uri=str(file),
+        size=status.st_size,
+        stamp=str(status.st_mtime_ns),
+        format=format_of(str(file), source),
+    )
+
+
+def _unreadable(file: Path, why: str) -> InputError:
+    return InputError(
+        f"{file} cannot be read", found=why, next_step="see to its permissions, or leave it out of the source"
+    )

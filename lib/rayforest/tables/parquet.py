@@ -1,0 +1,201 @@
+"""Parquet files: row groups as pieces, the footer as identity, only the asked columns read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rayforest.engine.shards import Piece, Slice
+from rayforest.errors import InputError
+from rayforest.tables.batch import BATCH_ROWS, RawBatch
+from rayforest.tables.columnar import check_names, decoded_names, stored_batch
+from rayforest.tables.contents import other_format
+from rayforest.tables.damage import changed_file, errors_name_the_file
+
+_MAGIC = b"PAR1"
+_NEXT_INT32 = b"\x15"
+"""Field after the last one, of type int32."""
+_PAGE_KINDS = (b"\x2c", b"\x4c", b"\x5c")
+"""Field 5, 7 or 8 after field 3, a struct: data page, dictionary page, data page of version 2."""
+_MAGIC_ENCRYPTED = b"PARE"
+
+
+def footer_identity(uri: str) -> str:
+    """Size and SHA-256 of the footer, which holds sizes, counts and statistics of all pages: cheap, and copies keep it.
+
+    Raises:
+        InputError: the file does not end as a Parquet file does.
+    """
+    with errors_name_the_file(uri), pa.OSFile(uri) as file:
+        return _identity(uri, file)
+
+
+def _identity(uri: str, file: pa.NativeFile) -> str:
+    size = file.size()
+    file.seek(max(0, size - 8))
+    ending = file.read(8)
+    length = int.from_bytes(ending[:4], "little")
+    if ending[4:] == _MAGIC_ENCRYPTED:
+        raise InputError(f"{uri} is encrypted", expected="a Parquet file with a readable footer")
+    if ending[4:] != _MAGIC or length > size - 12:
+        raise other_format(uri, "a Parquet file") or InputError(
+            f"{uri} is not a Parquet file, or was cut off",
+            expected="a footer at its end",
+            next_step="replace the file, or leave it out of the source",
+        )
+    file.seek(size - 8 - length)
+    return f"{size}-{hashlib.sha256(file.read(length)).hexdigest()}"
+
+
+def has_page_checksums(uri: str) -> bool:
+    """Whether the first page of a file has a checksum, or where nothing tells: it is not where it is in most files.
+
+    Reads the header in Thrift's compact protocol: three numbers, then the checksum or one of the page's own headers.
+    """
+    with errors_name_the_file(uri), pa.OSFile(uri) as file:
+        file.seek(len(_MAGIC))
+        header = file.read(32)
+    at = 0
+    for _ in range(3):
+        if header[at : at + 1] != _NEXT_INT32:
+            return True
+        at += 1
+        while header[at : at + 1] >= b"\x80":
+            at += 1
+        at += 1
+    return header[at : at + 1] not in _PAGE_KINDS
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What the footer of a file says."""
+
+    identity: str
+    schema: pa.Schema
+    pieces: tuple[Piece, ...]
+    """One a row group."""
+    far: frozenset[str]
+    """Columns with a time beyond the reach of nanoseconds (the years 1678 to 2261), as far as statistics tell."""
+
+
+def parquet_footer(uri: str) -> Footer:
+    """Read the footer of a file, once."""
+    with errors_name_the_file(uri), pa.OSFile(uri) as source:
+        identity = _identity(uri, source)  # before pyarrow: it says what a file is that is none
+        with _parquet_file(source) as file:
+            schema = decoded_names(file.schema_arrow)
+            return Footer(identity, schema, _pieces(file.metadata), _far_columns(file.metadata, schema))
+
+
+def _far_columns(metadata: pq.FileMetaData, schema: pa.Schema) -> frozenset[str]:
+    reach = _reaches(schema)
+    if not reach:
+        return frozenset()
+    places = {place: metadata.schema.column(place).path for place in range(metadata.num_columns)}
+    far: set[str] = set()
+    for place, limit in ((place, limit) for place, name in places.items() if (limit := reach.get(name))):
+        for index in range(metadata.num_row_groups):
+            statistics = metadata.row_group(index).column(place).statistics
+            if statistics is not None and statistics.has_min_max and statistics.physical_type != "INT96":
+                ends = (statistics.min_raw, statistics.max_raw)
+                if any(isinstance(end, int) and abs(end) >= limit for end in ends):
+                    far.add(places[place])
+    return frozenset(far)
+
+
+@lru_cache(maxsize=64)  # thousands of files have one schema
+def _reaches(schema: pa.Schema) -> dict[str, int]:
+    return {field.name: limit for field in schema if (limit := _reach(field.type))}
+
+
+def _reach(stored: pa.DataType) -> int | None:
+    """The stored number from which on nanoseconds do not hold a date or time; None for other types."""
+    if pa.types.is_date32(stored):
+        return 2**63 // (86_400 * 10**9)
+    if pa.types.is_timestamp(stored) and stored.unit != "ns":
+        return 2**63 // {"s": 10**6, "ms": 10**6, "us": 10**3}[stored.unit]  # Parquet has no seconds
+    return None
+
+
+def _pieces(metadata: pq.FileMetaData) -> tuple[Piece, ...]:
+    pieces, first_row = [], 0
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        if group.num_rows < 0:
+            raise pa.ArrowInvalid(f"row group {index} says that it has {group.num_rows} rows")
+        if group.num_rows:
+            pieces.append(Piece(first_row, group.num_rows, 0, 0, max(0, group.total_byte_size)))
+        first_row += group.num_rows
+    return tuple(pieces)
+
+
+def parquet_schema(uri: str) -> pa.Schema:
+    """The Arrow schema of a file."""
+    with _opened(uri) as file:
+        return decoded_names(file.schema_arrow)
+
+
+def read_parquet(part: Slice, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[RawBatch]:
+    """The rows of a slice: the asked columns, and those of the optional ones that the file has, page by page.
+
+    Raises:
+        InputError: the file is not the one that was planned, is damaged (page checksums are verified where it has
+            them), or lacks a column.
+    """
+    with _opened(part.uri, part.identity) as file:
+        stored = file.schema_arrow
+        names = [*columns, *(name for name in optional if name in stored.names)]
+        check_names(part.uri, tuple(names), stored)
+        group_start = 0
+        for index in range(file.metadata.num_row_groups):
+            group_rows = file.metadata.row_group(index).num_rows
+            low, high = max(0, part.first_row - group_start), min(group_rows, part.first_row + part.rows - group_start)
+            if low < high:
+                for table, start in _group(file, index, names, low, high):
+                    yield stored_batch(part.path, table, np.arange(start, start + table.num_rows) + group_start)
+            group_start += group_rows
+
+
+def _group(
+    file: pq.ParquetFile, index: int, columns: Sequence[str], low: int, high: int
+) -> Iterator[tuple[pa.Table, int]]:
+    """Rows `low` .. `high` of a row group, as (table, first row in the group)."""
+    at = 0
+    batches = -(-high // BATCH_ROWS)
+    batch_rows = -(-high // batches)  # so that little is decoded beyond `high`
+    for batch in file.iter_batches(batch_rows, row_groups=[index], columns=list(columns), use_threads=False):
+        begin, stop = max(0, low - at), min(batch.num_rows, high - at)
+        if begin < stop:
+            yield pa.Table.from_batches([batch]).slice(begin, stop - begin).select(list(columns)), at + begin
+        at += batch.num_rows
+        if at >= high:
+            return
+    raise pa.ArrowInvalid(
+        f"row group {index} ends after {at} rows instead of {file.metadata.row_group(index).num_rows}"
+    )
+
+
+@contextmanager
+def _opened(uri: str, identity: str | None = None) -> Iterator[pq.ParquetFile]:
+    """A file; with an identity, only if it still has that one."""
+    with errors_name_the_file(uri), pa.OSFile(uri) as source:
+        if identity is not None and _identity(uri, source) != identity:
+            raise changed_file(uri)
+        with _parquet_file(source) as file:
+            yield file
+
+
+def _parquet_file(source: pa.NativeFile) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        source,
+        page_checksum_verification=True,
+        pre_buffer=False,  # reads page by page instead of the whole row group
+        coerce_int96_timestamp_unit="us",  # nanoseconds do not reach beyond the years 1677 to 2262
+    )

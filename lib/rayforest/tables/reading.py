@@ -1,0 +1,284 @@
+"""Raw tables: list the files of a source, cut them into pieces, name their columns, read their rows.
+
+Every row of a slice comes out once, in file order: as values in `RawBatch.table`, or in `RawBatch.broken` with the
+reason why its text could not become values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from rayforest.engine.shards import InputFile, Piece, Slice
+from rayforest.errors import InputError
+from rayforest.kinds import Kind
+from rayforest.tables.arrow_ipc import ipc_contents, ipc_schema, read_ipc
+from rayforest.tables.batch import BrokenRow, CsvFormat, FileFormat, RawBatch, Source, SourceFile
+from rayforest.tables.columnar import file_columns, kind_of
+from rayforest.tables.csv import SAMPLE_ROWS, count_pieces, guess_each, read_head, read_rows, sample_rows
+from rayforest.tables.csv.infer import Guess, infer_kind
+from rayforest.tables.damage import changed_file
+from rayforest.tables.listing import format_of, hive_columns, list_files
+from rayforest.tables.number_style import NumberStyle
+from rayforest.tables.parquet import footer_identity, parquet_footer, parquet_schema, read_parquet
+from rayforest.tables.schema import FileColumn, TableSchema, fault_of_name
+from rayforest.tables.small_files import groups_of_small_files, read_small_files
+
+__all__ = [
+    "BrokenRow",
+    "CsvFormat",
+    "FileFormat",
+    "FileLook",
+    "RawBatch",
+    "Source",
+    "SourceFile",
+    "column_names",
+    "columns",
+    "csv_format",
+    "inspect",
+    "list_files",
+    "look",
+    "look_at_each",
+    "read",
+    "read_all",
+    "unsupported_columns",
+]
+
+
+@dataclass(frozen=True)
+class FileLook:
+    """What a file says of itself before its rows are read."""
+
+    identity: str
+    has_rows: bool
+    columns: tuple[FileColumn, ...]
+    pieces: tuple[Piece, ...] | None
+    """As `inspect` gives them; None for text tables, whose every byte that would take."""
+
+
+def look(file: SourceFile, source: Source) -> FileLook:
+    """What one file says of itself; see `look_at_each`."""
+    return look_at_each([(file, SAMPLE_ROWS)], source)[0]
+
+
+def look_at_each(files: Sequence[tuple[SourceFile, int]], source: Source) -> list[FileLook]:
+    """Open each file once: what identifies it, its columns, and of Parquet and Arrow its pieces.
+
+    Args:
+        files: files of the source, and the rows of each text table from which the kinds of its columns are guessed.
+        source: how they are written.
+
+    Raises:
+        InputError: a file is damaged, or not what its format says.
+    """
+    forms = [(file, csv_format(file.uri, source), rows) for file, rows in files if file.format == "csv"]
+    samples = [(sample_rows(file.uri, form, rows), form.numbers) for file, form, rows in forms]
+    texts = iter(_text_columns(samples))
+    return [_text_look(file, *next(texts)) if file.format == "csv" else _stored_look(file) for file, _ in files]
+
+
+def _text_columns(samples: Sequence[tuple[pa.Table, NumberStyle]]) -> list[tuple[bool, tuple[FileColumn, ...]]]:
+    """Of each sample, whether it has rows, and its columns; samples of equal names are judged together."""
+    columns: list[tuple[FileColumn, ...]] = [()] * len(samples)
+    alike: dict[tuple[tuple[str, ...], NumberStyle], list[int]] = {}
+    for place, (sample, numbers) in enumerate(samples):
+        alike.setdefault((tuple(sample.column_names), numbers), []).append(place)
+    for (names, numbers), places in alike.items():
+        tables = [samples[place][0] for place in places]
+        whole, rows = pa.concat_tables(tables), [table.num_rows for table in tables]
+        guesses = [guess_each(pl.Series(whole.column(name)), rows, numbers) for name in names]
+        for number, place in enumerate(places):
+            columns[place] = tuple(
+                _text_column(name, guess[number]) for name, guess in zip(names, guesses, strict=True)
+            )
+    return [(sample.num_rows > 0, own) for (sample, _), own in zip(samples, columns, strict=True)]
+
+
+def _text_column(name: str, guess: Guess) -> FileColumn:
+    if fault := fault_of_name(name):
+        return FileColumn(name, None, "string", is_text=True, unread=fault)
+    return FileColumn(name, guess.kind, "string", is_text=True, nearly=guess.nearly)
+
+
+def _text_look(file: SourceFile, has_rows: bool, columns: tuple[FileColumn, ...]) -> FileLook:
+    return FileLook(_stamped(file), has_rows, _beside(columns, _hive(file)), None)
+
+
+def _stored_look(file: SourceFile) -> FileLook:
+    if file.format == "parquet":
+        footer = parquet_footer(file.uri)
+        identity, schema, pieces, far = footer.identity, footer.schema, footer.pieces, footer.far
+    else:
+        identity, (schema, pieces), far = _stamped(file), ipc_contents(file.uri), frozenset[str]()
+    columns = file_columns(schema.serialize().to_pybytes(), far)
+    return FileLook(identity, bool(pieces), _beside(columns, _hive(file)), pieces)
+
+
+def _hive(file: SourceFile) -> tuple[FileColumn, ...]:
+    return tuple(
+        FileColumn(name, None if value is None else _kind_of_folder(value), "string", is_text=True)
+        for name, value in hive_columns(file.path).items()
+    )
+
+
+def _beside(columns: tuple[FileColumn, ...], hive: tuple[FileColumn, ...]) -> tuple[FileColumn, ...]:
+    """The columns of a file with those of its folders, which take the place of its own of that name."""
+    if not hive:
+        return columns
+    named = {column.name for column in hive}
+    return (*(column for column in columns if column.name not in named), *hive)
+
+
+def inspect(file: SourceFile, source: Source, *, shard_rows: int) -> InputFile:
+    """Open a file: find the parts that can be read alone, and what identifies its contents.
+
+    Parquet and Arrow: one piece a row group or record batch. CSV: byte ranges at line starts of at most `shard_rows`
+    rows and about 16 MB; a compressed file, or one in an encoding such as UTF-16, is one piece, addressed by row, and
+    every slice of it is read from the file's beginning.
+
+    Raises:
+        InputError: the file is damaged, or not what its format says.
+    """
+    match file.format:
+        case "parquet":
+            footer = parquet_footer(file.uri)
+            identity, pieces = footer.identity, footer.pieces
+        case "arrow":
+            identity, (_, pieces) = _stamped(file), ipc_contents(file.uri)
+        case "csv":
+            identity = _stamped(file)
+            pieces = count_pieces(file.uri, file.size, csv_format(file.uri, source), shard_rows)
+    return InputFile(file.path, file.uri, file.size, file.stamp, identity, pieces)
+
+
+def columns(file: SourceFile, source: Source) -> dict[str, Kind]:
+    """Kind of each column of one file that can be read, in file order, then those of hive folders.
+
+    CSV kinds are inferred from the first 10,000 rows. What all files of a source say together is in `TableSchema`.
+    """
+    return TableSchema.of([(file.path, True, look(file, source).columns)]).kinds
+
+
+def column_names(part: Slice, source: Source) -> set[str]:
+    """Names of the columns in the file of a slice, readable or not, and of its hive folders."""
+    match format_of(part.uri, source):
+        case "parquet":
+            names = parquet_schema(part.uri).names
+        case "arrow":
+            names = ipc_schema(part.uri).names
+        case "csv":
+            names = read_head(part.uri, csv_format(part.uri, source)).names
+    return {*names, *hive_columns(part.path)}
+
+
+def unsupported_columns(file: SourceFile) -> dict[str, str]:
+    """Stored type of each column that cannot be read: nested, binary, time of day, duration, extension types."""
+    if file.format == "csv":
+        return {}
+    return {field.name: str(field.type) for field in _schema(file) if kind_of(field) is None}
+
+
+def read(part: Slice, source: Source, columns: Sequence[str], *, optional: Sequence[str] = ()) -> Iterator[RawBatch]:
+    """Read the rows of a slice.
+
+    Args:
+        part: rows of one file, from a plan over `inspect`ed files.
+        source: the source that listed the file.
+        columns: names of the columns to read, in the order that `RawBatch.table` is to have.
+        optional: further columns; those that the file does not have are left out.
+
+    Yields:
+        Batches of at most 131,072 rows; their `table` rows and `broken` rows add up to the rows of the slice.
+
+    Raises:
+        InputError: the file changed since it was planned, is damaged, or lacks a column.
+    """
+    form = format_of(part.uri, source)
+    if not part.rows:
+        _refuse_changed(part, form)
+        return
+    hive = hive_columns(part.path)
+    if optional and (form != "parquet" or hive):
+        there = column_names(part, source)
+        columns, optional = [*columns, *(name for name in optional if name in there)], ()
+    stored = [name for name in columns if name not in hive]
+    match form:
+        case "parquet":
+            batches = read_parquet(part, stored, optional)
+        case "arrow":
+            _refuse_changed(part, form)
+            batches = read_ipc(part.uri, part.path, stored, first_row=part.first_row, rows=part.rows)
+        case "csv":
+            _refuse_changed(part, form)
+            batches = read_rows(part, csv_format(part.uri, source), stored)
+    found = 0
+    for batch in batches:
+        found += len(batch.rows) + len(batch.broken)
+        yield _with_hive(batch, hive, columns) if len(stored) < len(columns) else batch
+    if found != part.rows:
+        raise InputError(f"{part.uri} changed during the run", expected=f"{part.rows} rows", found=f"{found} rows")
+
+
+def read_all(
+    parts: Sequence[Slice], source: Source, columns: Sequence[str], *, optional: Sequence[str] = ()
+) -> Iterator[RawBatch]:
+    """Read the rows of slices in order, as `read` does, but many small files at once where that gives the same."""
+    for group in groups_of_small_files(parts):
+        tables = None
+        if len(group) > 1 and all(format_of(p.uri, source) == "parquet" and not hive_columns(p.path) for p in group):
+            tables = read_small_files(group, columns, optional)
+        if tables is not None:
+            for part, table in zip(group, tables, strict=True):
+                yield RawBatch(part.path, np.arange(part.rows), table)
+        else:
+            for part in group:
+                yield from read(part, source, columns, optional=optional)
+
+
+def csv_format(path: str, source: Source) -> CsvFormat:
+    """How a text table is written: the source's options, or the defaults for its ending."""
+    if source.csv is not None:
+        return source.csv
+    return CsvFormat(delimiter="\t") if ".tsv" in Path(path).suffixes[-2:] else CsvFormat()
+
+
+def _schema(file: SourceFile) -> pa.Schema:
+    return parquet_schema(file.uri) if file.format == "parquet" else ipc_schema(file.uri)
+
+
+def _stamped(file: SourceFile) -> str:
+    """The identity of a file whose contents are not hashed."""
+    return f"{file.size}-{file.stamp}"
+
+
+def _refuse_changed(part: Slice, form: FileFormat) -> None:
+    try:
+        if form == "parquet":
+            identity = footer_identity(part.uri)
+        else:
+            status = Path(part.uri).stat()
+            identity = f"{status.st_size}-{status.st_mtime_ns}"
+    except OSError as error:
+        raise InputError(f"{part.uri} cannot be read any more", found=error.strerror or "") from error
+    if identity != part.identity:
+        raise changed_file(part.uri)
+
+
+def _with_hive(batch: RawBatch, hive: dict[str, str | None], columns: Sequence[str]) -> RawBatch:
+    rows = len(batch.rows)
+    arrays = [
+        pa.repeat(pa.scalar(hive[name], pa.string()), rows) if name in hive else batch.table.column(name)
+        for name in columns
+    ]
+    return replace(batch, table=pa.Table.from_arrays(arrays, names=list(columns)))
+
+
+@lru_cache(maxsize=4096)
+def _kind_of_folder(text: str) -> Kind:
+    return Kind.NUMBER if infer_kind(pl.Series([text])) is Kind.NUMBER else Kind.STRING

@@ -1,1 +1,0 @@
-"""Feature shards to an evaluated model."""

@@ -1,0 +1,1 @@
+"""tune: feature shards to an evaluated model."""
