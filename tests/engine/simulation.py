@@ -16,7 +16,7 @@ import json
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from rayforest.engine import attempt, publish, run
 from rayforest.engine.commit import Destination, plan_key
-from rayforest.engine.executors import Outcome, OverdueError, WorkerLostError
+from rayforest.engine.executors import Executor, OverdueError, WorkerLostError
 from rayforest.engine.shards import InputFile, Piece, Shard, plan_shards
 from rayforest.engine.stores import requests
 from rayforest.engine.stores.store import Entry
@@ -284,41 +284,44 @@ def kill(process: Process, rng: random.Random) -> None:
             child.alive = False
 
 
-class SimulatedExecutor:
+class SimulatedExecutor(Executor):
     """Attempts as processes. Some are given up while they still run: the true zombies."""
 
     name = "simulated"
-    workers = 3
+    workers = 2
 
     def __init__(self, store: SimulatedStore) -> None:
         self.store = store
 
-    def stream(self, fn: Callable[..., Any], items: Iterable[Any], **_: object) -> Iterator[Outcome[Any, Any]]:
-        scheduler, rng, faults = self.store.scheduler, self.store.rng, self.store.faults
-        flight: dict[Process, Any] = {}
-        upcoming = iter(items)
-        me = scheduler.running
-        while True:
-            while len(flight) < self.workers and (item := next(upcoming, None)) is not None:
-                flight[scheduler.spawn(f"{me.name}/{item.index}", lambda item=item: fn(item))] = item
-            if not flight:
-                return
-            if self.store._happens(faults.overdue):
-                given_up = rng.choice(list(flight))
-                if rng.random() < 0.3:
-                    given_up.alive = False
-                yield Outcome(flight.pop(given_up), error=OverdueError("simulated"))
-                continue
-            scheduler.wait(lambda: any(p.finished for p in flight) or faults.left > 0)
-            for process in [p for p in flight if p.finished]:
-                item = flight.pop(process)
-                if isinstance(process.error, Killed):
-                    yield Outcome(item, error=WorkerLostError("simulated"))
-                else:
-                    yield Outcome(item, process.result, process.error)
+    def calls(self, fn: Callable[..., Any], *_: object) -> SimulatedCalls:
+        return SimulatedCalls(fn, self.store)
 
-    def close(self) -> None:
-        pass
+
+class SimulatedCalls:
+    """A handle is the process that runs the attempt."""
+
+    def __init__(self, fn: Callable[..., Any], store: SimulatedStore) -> None:
+        self.fn, self.store = fn, store
+
+    def start(self, item: Any) -> Process:
+        scheduler = self.store.scheduler
+        return scheduler.spawn(f"{scheduler.running.name}/{item.index}", lambda: self.fn(item))
+
+    def finished(self, flight: Sequence[Process]) -> Iterator[tuple[Process, Any, BaseException | None]]:
+        rng, faults = self.store.rng, self.store.faults
+        if self.store._happens(faults.overdue):
+            given_up = rng.choice(flight)
+            if rng.random() < 0.3:
+                given_up.alive = False
+            yield given_up, None, OverdueError("simulated")
+            return
+        self.store.scheduler.wait(lambda: any(p.finished for p in flight) or faults.left > 0)
+        for process in [p for p in flight if p.finished]:
+            error = WorkerLostError("simulated") if isinstance(process.error, Killed) else process.error
+            yield process, process.result, error
+
+    def cancel(self) -> None:
+        """Nobody ends an attempt: what the driver no longer waits for runs on as an orphan."""
 
 
 @dataclass(frozen=True)

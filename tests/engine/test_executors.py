@@ -150,7 +150,7 @@ def test_a_closed_stream_starts_nothing_more(executor: Executor, tmp_path: Path)
 
     stream = executor.stream(touch, range(1000))
     next(stream)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     time.sleep(0.3)
     started = len(list(tmp_path.iterdir()))
     time.sleep(0.3)

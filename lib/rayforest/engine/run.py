@@ -257,7 +257,7 @@ class _StepRun:
         left = (
             shard for shard in self.shards if not self.done[shard.index] and (shard.index in tried if again else True)
         )
-        with closing(self.executor.stream(runner, left, timeout_s=self.policy.timeout_s)) as outcomes:  # type: ignore[type-var]
+        with closing(self.executor.stream(runner, left, timeout_s=self.policy.timeout_s)) as outcomes:
             for outcome in outcomes:
                 if outcome.value is not None:
                     self.done[outcome.item.index] = 1

@@ -1,21 +1,24 @@
 """What an executor is: it runs one function over many items, and gives back one outcome for each.
 
 It pulls items lazily, keeps a window of them in flight, and retries nothing: what failed is for the caller to judge.
+All of that is `Executor.stream`. What differs between executors is how one call is started, heard of and given up:
+`Calls`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 POLL_S = 1.0
 """Waits end after so long, to look around."""
 
 T = TypeVar("T")
 R = TypeVar("R")
-H = TypeVar("H")
+R_co = TypeVar("R_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +44,35 @@ class OverdueError(Exception):
     """The item ran longer than allowed and was given up."""
 
 
-class Executor(Protocol):
+class Calls(Protocol[R_co]):
+    """Calls of one function, for one stream. A handle is whatever hashable the executor knows a call by."""
+
+    def start(self, item: Any) -> Any:
+        """Start a call, or queue it, and return its handle."""
+        ...
+
+    def finished(self, flight: Sequence[Any]) -> Iterable[tuple[Any, R_co | None, BaseException | None]]:
+        """Wait for some of the calls in `flight`, `POLL_S` at most: handle, value and error of each that has ended."""
+        ...
+
+    def cancel(self) -> None:
+        """Give up what has not ended: the stream is over, or nobody wants the rest."""
+        ...
+
+
+class Executor(ABC):
     """Runs a function over items."""
 
-    name: str
+    name: ClassVar[str]
 
     @property
+    @abstractmethod
     def workers(self) -> int:
         """How many items run at once."""
-        ...
+
+    @abstractmethod
+    def calls(self, fn: Callable[..., R], state: Callable[[], Any] | None, timeout_s: float | None) -> Calls[R]:
+        """What one `stream` starts its items with; the arguments are those of the stream."""
 
     def stream(
         self,
@@ -60,7 +83,7 @@ class Executor(Protocol):
         ordered: bool = False,
         timeout_s: float | None = None,
         state: Callable[[], Any] | None = None,
-    ) -> Iterator[Outcome[T, R]]:
+    ) -> Generator[Outcome[T, R], None, None]:
         """Yield an outcome for each item.
 
         Args:
@@ -74,32 +97,24 @@ class Executor(Protocol):
             state: makes an object once in this process (threads) or once a node (Ray actor); calls share it from
                 several threads.
 
-        Closing the iterator, or an exception such as Ctrl-C in it, cancels what has not started. Running threads are
+        Closing the generator, or an exception such as Ctrl-C in it, cancels what has not started. Running threads are
         waited for (`cancelled` tells them); Ray's tasks are ended.
         """
-        ...
+        calls = self.calls(fn, state, timeout_s)
+        flight: dict[Any, T] = {}
+        upcoming = iter(items)
+        try:
+            while True:
+                room = (window or 2 * self.workers) - len(flight)
+                for item in islice(upcoming, max(room, 0)):
+                    flight[calls.start(item)] = item
+                if not flight:
+                    return
+                awaited = list(islice(flight, 1)) if ordered else list(flight)
+                for handle, value, error in calls.finished(awaited):
+                    yield Outcome(flight.pop(handle), value, error)
+        finally:
+            calls.cancel()
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  most have nothing to give back
         """Give back workers, and end a Ray that this executor started."""
-        ...
-
-
-def pump(
-    items: Iterable[T],
-    start: Callable[[T], H],
-    finished: Callable[[Sequence[H]], Iterable[tuple[H, R | None, BaseException | None]]],
-    *,
-    room: Callable[[], int],
-    ordered: bool,
-) -> Iterator[Outcome[T, R]]:
-    """Keep the window full, and yield what has finished."""
-    flight: dict[H, T] = {}
-    upcoming = iter(items)
-    while True:
-        for item in islice(upcoming, max(room() - len(flight), 0)):
-            flight[start(item)] = item
-        if not flight:
-            return
-        awaited = list(islice(flight, 1)) if ordered else list(flight)
-        for handle, value, error in finished(awaited):
-            yield Outcome(flight.pop(handle), value, error)

@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from logging import WARNING
 from typing import Any, TypeVar
 
-from rayforest.engine.executors.executor import Outcome, pump
+from rayforest.engine.executors.executor import Calls, Executor
 from rayforest.engine.executors.ray_address import FoundRay, RayAddress, find_ray
 from rayforest.engine.executors.ray_calls import RayActors, RayTasks, imported_ray
 from rayforest.engine.own_ray.head import RayHead, connect_once, present_token, start_head, stay_on_loopback
 from rayforest.errors import RayforestError, UnfinishedError
 
-T = TypeVar("T")
 R = TypeVar("R")
 
+_CPUS_KNOWN_S = 10.0
+"""How long the number of CPUs of the cluster is taken as known."""
 
-class RayExecutor:
+
+class RayExecutor(Executor):
     """Ray tasks: a worker process runs one item at a time and stays warm for the next.
 
     Ray's own retries are off: the caller counts, so that an item which kills its worker is not tried four times as
@@ -45,6 +47,7 @@ class RayExecutor:
             ConfigError: no Ray that this process can use answers at the address.
         """
         self._limit = workers
+        self._cpus, self._asked = 1, float("-inf")
         self._head: RayHead | None = None
         self._stack = ExitStack()
         if "ray" in sys.modules and sys.modules["ray"].is_initialized():
@@ -66,29 +69,16 @@ class RayExecutor:
 
     @property
     def workers(self) -> int:
-        cpus = max(int(imported_ray().cluster_resources().get("CPU", 1)), 1)
-        return min(cpus, self._limit) if self._limit else cpus
+        """CPUs of the cluster, which may grow; asked for now and then, since it costs a request."""
+        if time.monotonic() - self._asked > _CPUS_KNOWN_S:
+            self._cpus = max(int(imported_ray().cluster_resources().get("CPU", 1)), 1)
+            self._asked = time.monotonic()
+        return min(self._cpus, self._limit) if self._limit else self._cpus
 
-    def stream(
-        self,
-        fn: Callable[..., R],
-        items: Iterable[T],
-        *,
-        window: int | None = None,
-        ordered: bool = False,
-        timeout_s: float | None = None,
-        state: Callable[[], Any] | None = None,
-    ) -> Iterator[Outcome[T, R]]:
-        calls: RayTasks | RayActors
+    def calls(self, fn: Callable[..., R], state: Callable[[], Any] | None, timeout_s: float | None) -> Calls[R]:
         if state is None:
-            calls = RayTasks(fn, timeout_s, self._see_that_ray_lives)
-        else:
-            calls = RayActors(fn, state, self._limit, self._see_that_ray_lives)
-        size = _Refreshed(lambda: window or 2 * self.workers)
-        try:
-            yield from pump(items, calls.start, calls.finished, room=size, ordered=ordered)
-        finally:
-            calls.cancel()
+            return RayTasks(fn, timeout_s, self._see_that_ray_lives)
+        return RayActors(fn, state, self._limit, self._see_that_ray_lives)
 
     def close(self) -> None:
         self._stack.close()
@@ -100,18 +90,6 @@ class RayExecutor:
                 "The Ray that this run had started has ended: it was killed, or the machine is out of memory",
                 next_step="run the same command again: finished shards are kept",
             )
-
-
-class _Refreshed:
-    """A number that costs a request, asked for at most once in ten seconds."""
-
-    def __init__(self, ask: Callable[[], int]) -> None:
-        self._ask, self._value, self._asked = ask, 0, float("-inf")
-
-    def __call__(self) -> int:
-        if time.monotonic() - self._asked > 10:
-            self._value, self._asked = self._ask(), time.monotonic()
-        return self._value
 
 
 def _connect(address: str, *, quiet: bool) -> None:

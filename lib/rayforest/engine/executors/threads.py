@@ -5,23 +5,24 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for_futures
+from contextlib import contextmanager
+from functools import partial
 from logging import getLogger
 from threading import Event, Semaphore
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from rayforest.engine.executors.executor import POLL_S, Outcome, pump
+from rayforest.engine.executors.executor import POLL_S, Calls, Executor
 
 _log = getLogger("rayforest.engine")
 _thread = threading.local()
 
-T = TypeVar("T")
 R = TypeVar("R")
 
 
-class InProcess:
+class InProcess(Executor):
     """Threads of this process: start at once and share memory. Arrow, Polars, onnxruntime, LightGBM release the GIL."""
 
     name = "in-process"
@@ -33,58 +34,9 @@ class InProcess:
     def workers(self) -> int:
         return self._workers
 
-    def stream(
-        self,
-        fn: Callable[..., R],
-        items: Iterable[T],
-        *,
-        window: int | None = None,
-        ordered: bool = False,
-        timeout_s: float | None = None,
-        state: Callable[[], Any] | None = None,
-    ) -> Iterator[Outcome[T, R]]:
-        leading = () if state is None else (state(),)
-        overdue = _OverdueThreads(timeout_s)
-
-        closed, places = Event(), Semaphore(self._workers)
-
-        def run(item: T, number: int) -> R:
-            place = _thread.place = _Place(places)
-            try:
-                if closed.is_set():
-                    raise CancelledError
-                overdue.started[number] = time.monotonic()
-                return fn(*leading, item)
-            finally:
-                overdue.started.pop(number, None)
-                place.leave()
-
-        def prepare_thread() -> None:
-            _thread.cancelled = closed
-
-        # Half of the threads may wait for the store while the others compute.
-        pool = ThreadPoolExecutor(2 * self._workers, thread_name_prefix="rayforest", initializer=prepare_thread)
-
-        def start(item: T) -> Future[R]:
-            overdue.count += 1
-            return pool.submit(run, item, overdue.count)
-
-        def finished(flight: Sequence[Future[R]]) -> Iterator[tuple[Future[R], R | None, BaseException | None]]:
-            # Never for ever: a signal that comes just before the wait is seen when the wait ends.
-            done, _ = wait_for_futures(flight, timeout=POLL_S, return_when=FIRST_COMPLETED)
-            overdue.report()
-            for future in done:
-                error = future.exception()
-                yield (future, None, error) if error else (future, future.result(), None)
-
-        try:
-            yield from pump(items, start, finished, room=lambda: window or 2 * self._workers, ordered=ordered)
-        finally:
-            closed.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def close(self) -> None:
-        """Nothing is kept between streams."""
+    def calls(self, fn: Callable[..., R], state: Callable[[], Any] | None, timeout_s: float | None) -> Calls[R]:
+        bound = fn if state is None else partial(fn, state())
+        return _ThreadCalls(bound, self._workers, timeout_s)
 
 
 def cancelled() -> bool:
@@ -120,26 +72,74 @@ class _Place:
             self._places = None
 
 
+class _ThreadCalls(Generic[R]):
+    """Calls in a pool of threads, of which so many compute at once as there are workers."""
+
+    def __init__(self, fn: Callable[[Any], R], workers: int, timeout_s: float | None) -> None:
+        self._fn, self._places = fn, Semaphore(workers)
+        self._cancelled = Event()
+        self._overdue = _OverdueThreads(timeout_s)
+        self._started = 0
+        # Half of the threads may wait for the store while the others compute.
+        self._pool = ThreadPoolExecutor(2 * workers, thread_name_prefix="rayforest", initializer=self._prepare_thread)
+
+    def start(self, item: Any) -> Future[R]:
+        self._started += 1
+        return self._pool.submit(self._run, item, self._started)
+
+    def finished(self, flight: Sequence[Future[R]]) -> Iterator[tuple[Future[R], R | None, BaseException | None]]:
+        # Never for ever: a signal that comes just before the wait is seen when the wait ends.
+        done, _ = wait_for_futures(flight, timeout=POLL_S, return_when=FIRST_COMPLETED)
+        self._overdue.report()
+        for future in done:
+            error = future.exception()
+            yield (future, None, error) if error else (future, future.result(), None)
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _prepare_thread(self) -> None:
+        _thread.cancelled = self._cancelled
+
+    def _run(self, item: Any, number: int) -> R:
+        place = _thread.place = _Place(self._places)
+        try:
+            if self._cancelled.is_set():
+                raise CancelledError
+            with self._overdue.watch(number):
+                return self._fn(item)
+        finally:
+            place.leave()
+
+
 class _OverdueThreads:
     """Names once, in the log, each call that runs longer than it should."""
 
     def __init__(self, timeout_s: float | None) -> None:
-        self.timeout_s = timeout_s
-        self.count = 0
-        self.started: dict[int, float] = {}
+        self._timeout_s = timeout_s
+        self._running: dict[int, float] = {}
         self._reported: set[int] = set()
 
+    @contextmanager
+    def watch(self, number: int) -> Iterator[None]:
+        self._running[number] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._running[number]
+
     def report(self) -> None:
-        if self.timeout_s is None:
+        if self._timeout_s is None:
             return
         now = time.monotonic()
-        running = dict(self.started)
+        running = dict(self._running)
         self._reported &= running.keys()
         for number, since in running.items():
-            if now - since > self.timeout_s and number not in self._reported:
+            if now - since > self._timeout_s and number not in self._reported:
                 self._reported.add(number)
                 _log.warning(
                     "item %d runs for more than %g s; a thread cannot be ended, so it is waited for",
                     number,
-                    self.timeout_s,
+                    self._timeout_s,
                 )
