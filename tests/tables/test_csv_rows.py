@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from rayforest.tables.csv import rows as csv_rows
@@ -18,6 +18,8 @@ from rayforest.tables.csv.faults import find_faults
 from rayforest.tables.csv.rows import RowBlock, split_rows
 
 PLAIN = Dialect()
+LINE = re.compile(r"[^\r\n]*")
+ESCAPED_LINE = re.compile(r"(?:\\.|[^\r\n])*", re.DOTALL)
 
 texts = st.text(alphabet='ab", \r\n\t\\#', max_size=60)
 dialects = st.builds(
@@ -70,10 +72,11 @@ def rows_one_character_at_a_time(text: str, dialect: Dialect) -> list[tuple[int,
     blanks = " \t" if dialect.trim or dialect.by_blanks else ""
     while at < len(text):
         end, holds = row_end(text, at, dialect)
-        lines = re.split(r"[\r\n]", text[at:end])
-        alone = not holds and (len(lines) > 1 or end == len(text))
+        line = (ESCAPED_LINE if dialect.escape else LINE).match(text, at, end)
+        assert line is not None
+        alone = not holds and (line.end() < end or end == len(text))
         if alone:
-            end = at + len(lines[0])
+            end = line.end()
         row = text[at:end]
         comment = dialect.comment is not None and row[:1] == chr(dialect.comment)
         if (row.strip(blanks) if blanks else row) and not comment:
@@ -98,12 +101,14 @@ def rows_by_scanner(data: bytes, cuts: list[int], dialect: Dialect) -> list[tupl
 
 @settings(derandomize=True, deadline=None, max_examples=1500)
 @given(texts, dialects, st.lists(st.integers(0, 100), max_size=6))
+@example('\\\n,"\n', Dialect(escape=ord("\\")), [])  # an escaped line end ends no line
 def test_rows_are_the_same_wherever_the_stream_is_cut_into_blocks(text: str, dialect: Dialect, cuts: list[int]) -> None:
     assert rows_by_scanner(text.encode(), cuts, dialect) == rows_one_character_at_a_time(text, dialect)
 
 
 @settings(derandomize=True, deadline=None, max_examples=600)
 @given(texts, dialects, st.integers(0, 60))
+@example('\\\n,"\n', Dialect(escape=ord("\\")), 1)
 def test_rows_are_the_same_in_any_piece_that_begins_and_ends_with_one(text: str, dialect: Dialect, pick: int) -> None:
     whole = rows_by_scanner(text.encode(), [], dialect)
     if whole:

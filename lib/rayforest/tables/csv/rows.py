@@ -79,8 +79,8 @@ class RowBlock:
         return next((row for row in rows if self.line_end(row) is not None), None)
 
     def line_end(self, row: int) -> int | None:
-        """Where the first line of a row ends that has several."""
-        found = _LINE_END.search(self.text.data, int(self.text.starts[row]), int(self.text.stops[row]))
+        """Where the first line of a row ends that has several; an escaped line end ends no line."""
+        found = _LINE_END.search(self.scan.structure.data, int(self.text.starts[row]), int(self.text.stops[row]))
         return found.start() if found else None
 
     def up_to(self, row: int) -> RowBlock:
@@ -137,7 +137,7 @@ def split_rows(blocks: Iterable[bytes], dialect: Dialect) -> Iterator[RowBlock]:
         ended = at_end or bool(scan.ends.size)
         end = int(scan.ends[0]) if scan.ends.size else len(block)
         if tail.size + end > MAX_QUOTED_BYTES:  # one row that is too long, whether its end has been seen or not
-            line = _first_line(tail, block[:end], ended=ended)
+            line = _first_line(tail, scan.structure[:end], dialect, ended=ended)
             if line is not None:
                 yield _alone(tail.kept + block[:end], line, offset, dialect)
                 rest = (tail.kept + block)[line + 1 :] if tail.is_whole else block[line + 1 - tail.size :]
@@ -175,10 +175,18 @@ def split_rows(blocks: Iterable[bytes], dialect: Dialect) -> Iterator[RowBlock]:
         scanner, tail, offset = RowScanner(dialect), _Tail(), offset + line + 1
 
 
-def _first_line(tail: _Tail, block: bytes, *, ended: bool) -> int | None:
-    """Where the first line of a row ends that is too long; None if that has not been seen."""
-    for before, part in ((0, tail.kept if tail.is_whole else b""), (tail.size, block)):
-        if found := _LINE_END.search(part):
+def _first_line(tail: _Tail, block: npt.NDArray[np.uint8], dialect: Dialect, *, ended: bool) -> int | None:
+    """Where the first line of a row ends that is too long; None if that has not been seen.
+
+    Args:
+        tail: the row up to the block; of one that is not whole, no line end has been seen.
+        block: the structure of what follows.
+        dialect: that of both.
+        ended: whether the row ends where the block does.
+    """
+    kept = RowScanner(dialect).scan(tail.kept if tail.is_whole else b"").structure
+    for before, part in ((0, kept), (tail.size, block)):
+        if found := _LINE_END.search(part.data):
             return before + found.start()
     return tail.size + len(block) if ended else None
 
