@@ -1,7 +1,5 @@
 """One file a question, each beside its peers. `python -m benchmarks [--quick] [NAME...]` runs them."""
 
-import os
+from rayforest.process_settings import keep_memory
 
-from rayforest.engine.arrow_memory import KEPT_MEMORY
-
-os.environ.update(KEPT_MEMORY | os.environ)  # as the command line does, for every contender alike
+keep_memory()  # as the command line does, for every contender alike

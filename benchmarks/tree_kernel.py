@@ -20,7 +20,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"
+from rayforest.process_settings import ONE_THREAD
+
+os.environ.update(ONE_THREAD)  # read by what is imported next
 
 import lightgbm
 import numpy as np

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -13,10 +12,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import rayforest
-from rayforest.engine.arrow_memory import KEPT_MEMORY
 from rayforest.errors import ConfigError
 from rayforest.jobs import demo, look, stages, where
 from rayforest.jobs.streams import escape_what_cannot_be_shown, open_closed_streams, use_utf8, without_panics
+from rayforest.process_settings import keep_memory
 
 UsageError: Any = typer.BadParameter.__bases__[0]  # of typer's own copy of click, or of click itself
 
@@ -61,7 +60,7 @@ def main() -> NoReturn:
     open_closed_streams()
     use_utf8()
     escape_what_cannot_be_shown()
-    os.environ.update(KEPT_MEMORY | os.environ)  # read when Arrow is loaded, which is later
+    keep_memory()
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with nullcontext() if "--debug" in sys.argv else without_panics():
         code = _run()

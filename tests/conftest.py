@@ -8,6 +8,8 @@ import signal
 import pytest
 from hypothesis import settings
 
+from rayforest.process_settings import ONE_THREAD
+
 pytest_plugins = ["built_projects"]
 
 # The same examples in every run, and no clock: a busy machine fails no test.
@@ -17,8 +19,7 @@ settings.load_profile("rayforest")
 # A shell that starts the tests in the background lets them ignore Ctrl-C, which some of them send to themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("POLARS_MAX_THREADS", "1")
+os.environ.update(ONE_THREAD | os.environ)
 
 
 @pytest.fixture(autouse=True)

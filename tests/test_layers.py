@@ -12,7 +12,7 @@ import pytest
 LIBRARY = Path(__file__).parents[1] / "lib" / "rayforest"
 
 LAYERS = (
-    ("errors", "kinds"),
+    ("errors", "kinds", "process_settings"),
     ("engine", "sql", "forest"),
     ("onnx", "project"),
     ("tables", "payments"),

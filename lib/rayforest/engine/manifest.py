@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from rayforest.engine.document import read_document
 from rayforest.engine.stores.store import Store
 from rayforest.errors import RayforestError
+from rayforest.process_settings import ARROW_THREADS
 
 MANIFEST_FORMAT = 1
 """Raised when a reader of the old format would misread the new one; older ones stay readable."""
@@ -135,7 +136,7 @@ class Manifest:
                 digest.update(chunk)
         self._check(part["path"], digest.hexdigest(), part["sha256"])
         with self.store.open_read(path) as source:
-            for batch in pq.ParquetFile(source).iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
+            for batch in pq.ParquetFile(source).iter_batches(_BATCH_ROWS, columns=columns, use_threads=ARROW_THREADS):
                 yield from batch.to_pylist()
 
     def _check(self, name: str, found: str, expected: str) -> None:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from rayforest.engine.shards import Shard, Slice
 from rayforest.engine.stores.store import Store
 from rayforest.errors import RayforestError
+from rayforest.process_settings import ARROW_THREADS
 
 PLAN_FORMAT = 1
 """Raised when the columns or their meaning change; a plan of another format is another plan key."""
@@ -79,7 +80,7 @@ class Plan:
 
     def _rows(self, columns: list[str]) -> Iterator[tuple[Any, ...]]:
         with self.store.open_read(self.path) as source:
-            for batch in pq.ParquetFile(source).iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
+            for batch in pq.ParquetFile(source).iter_batches(_BATCH_ROWS, columns=columns, use_threads=ARROW_THREADS):
                 yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
 
 

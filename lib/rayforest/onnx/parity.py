@@ -18,6 +18,7 @@ from rayforest.onnx.divergence import find_divergence
 from rayforest.onnx.lightgbm_text import Bools, Floats, LightGBMModel, LightGBMSource, booster_of, read_lightgbm
 from rayforest.onnx.parity_rows import threshold_rows
 from rayforest.onnx.runtime import predicted_output, rows_a_call, runtime_session
+from rayforest.process_settings import LIGHTGBM_PROOF_THREADS
 
 MAX_RELATIVE_DIFFERENCE = 1e-15
 """Allowed between predictions: exp and log of the two engines differ in their last bits."""
@@ -135,7 +136,7 @@ class _Gate:
         return largest
 
     def _predict(self, rows: Floats, **kind: bool) -> Any:
-        return self.booster.predict(rows, num_iteration=self.num_iteration, num_threads=1, **kind)
+        return self.booster.predict(rows, num_iteration=self.num_iteration, num_threads=LIGHTGBM_PROOF_THREADS, **kind)
 
     def _bits_differ(self, engine: str, row: Floats, which: str) -> ParityError:
         where = "the ONNX model agrees there"

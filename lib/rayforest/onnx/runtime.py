@@ -6,6 +6,7 @@ import onnx
 import onnxruntime
 
 from rayforest.errors import BundleError
+from rayforest.process_settings import ONNXRUNTIME_THREADS
 
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 """Domains of operators that are part of the ONNX standard; custom ones would run code that the file does not show."""
@@ -16,16 +17,16 @@ _TREE_INPUT_BYTES = 1 << 20  # stays in a core's own cache
 def runtime_session(model_bytes: bytes) -> onnxruntime.InferenceSession:
     """A session on the CPU whose sums are LightGBM's in every bit, run after run.
 
-    One thread: with more, onnxruntime splits the trees among them, and adds in another order. Run one session a process
-    or a thread, on `rows_a_call` rows at once.
+    It computes on one thread, for the sake of the bits. Run one session a process or a thread, on `rows_a_call` rows at
+    once.
 
     Raises:
         BundleError: the model holds what `check_safe` refuses.
     """
     check_safe(model_bytes)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
+    options.intra_op_num_threads = ONNXRUNTIME_THREADS
+    options.inter_op_num_threads = ONNXRUNTIME_THREADS
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3  # errors only; they are raised as well
     return onnxruntime.InferenceSession(model_bytes, options, providers=["CPUExecutionProvider"])

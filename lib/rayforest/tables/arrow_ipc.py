@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from rayforest.engine.shards import Piece
+from rayforest.process_settings import ARROW_THREADS
 from rayforest.tables.batch import BATCH_ROWS, RawBatch
 from rayforest.tables.columnar import check_names, decoded_names, stored_batch
 from rayforest.tables.contents import other_format
@@ -78,7 +79,7 @@ def _opened(uri: str, columns: Sequence[str] | None) -> Iterator[pa.RecordBatchF
             raise other
         file.seek(0)
         open_ipc = pa.ipc.open_file if is_file else pa.ipc.open_stream
-        options = pa.ipc.IpcReadOptions(use_threads=False)
+        options = pa.ipc.IpcReadOptions(use_threads=ARROW_THREADS)
         if columns:
             with open_ipc(file, options=options) as whole:
                 options.included_fields = [whole.schema.get_field_index(name) for name in columns]

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from rayforest.engine.shards import Piece, Slice
 from rayforest.errors import InputError
+from rayforest.process_settings import ARROW_THREADS
 from rayforest.tables.batch import BATCH_ROWS, RawBatch
 from rayforest.tables.columnar import check_names, decoded_names, stored_batch
 from rayforest.tables.contents import other_format
@@ -170,7 +171,7 @@ def _group(
     at = 0
     batches = -(-high // BATCH_ROWS)
     batch_rows = -(-high // batches)  # so that little is decoded beyond `high`
-    for batch in file.iter_batches(batch_rows, row_groups=[index], columns=list(columns), use_threads=False):
+    for batch in file.iter_batches(batch_rows, row_groups=[index], columns=list(columns), use_threads=ARROW_THREADS):
         begin, stop = max(0, low - at), min(batch.num_rows, high - at)
         if begin < stop:
             yield pa.Table.from_batches([batch]).slice(begin, stop - begin).select(list(columns)), at + begin

@@ -19,6 +19,7 @@ import numpy as np
 
 from rayforest.errors import ConfigError
 from rayforest.metrics.problem import ProblemKind
+from rayforest.process_settings import LIGHTGBM_PROOF_THREADS
 from rayforest.tuning.quiet import quiet_lightgbm
 from rayforest.tuning.space import Space, tried_values
 from rayforest.tuning.trial import SHARED_PARAMS, objective_params
@@ -39,7 +40,7 @@ def refuse_bad_values(space: Space, kind: ProblemKind, features: int) -> None:
     Raises:
         ConfigError: LightGBM refuses a value alone, or some of them together.
     """
-    base = SHARED_PARAMS | {"seed": 0, "num_threads": 1} | objective_params(kind, _CLASSES)
+    base = SHARED_PARAMS | {"seed": 0, "num_threads": LIGHTGBM_PROOF_THREADS} | objective_params(kind, _CLASSES)
     quiet_lightgbm()
     with _silence():
         for name, value in tried_values(space):

@@ -19,6 +19,7 @@ import optuna
 from rayforest.engine.commit import Version
 from rayforest.engine.executors import Executor
 from rayforest.errors import InputError
+from rayforest.process_settings import trial_threads
 from rayforest.tuning.space import Space
 from rayforest.tuning.trial import Trainer, Trial
 
@@ -80,7 +81,7 @@ def search(
     asked: dict[int, optuna.trial.Trial] = {}
     finished: dict[int, TrialRecord] = {}
     deadline = None if settings.budget_s is None else time.monotonic() + settings.budget_s
-    threads = max(1, executor.workers // settings.width)
+    threads = trial_threads(executor.workers, settings.width)
 
     def proposals() -> Iterator[Trial]:
         for number in range(settings.trials):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from rayforest.engine.executors.executor import POLL_S, OverdueError, WorkerLostError
 from rayforest.engine.library_warnings import hide_library_warnings
+from rayforest.process_settings import take_one_thread
 
 _LONG_WAIT_S = 60.0
 _log = getLogger("rayforest.engine")
@@ -168,16 +168,13 @@ _loaded: tuple[bytes, Callable[..., Any]] | None = None
 
 
 def _run_task(pickled: bytes, item: Any) -> Iterator[Any]:
-    """Runs in a Ray worker, which has one CPU of its own: libraries must not start a thread for each of the node's."""
+    """Runs in a Ray worker, which has one CPU of its own."""
     global _loaded  # noqa: PLW0603 - what a function holds, such as a bundle, is loaded once a worker
     yield "begun"
     digest = hashlib.sha256(pickled).digest()
     if _loaded is None or _loaded[0] != digest:
-        os.environ.setdefault("POLARS_MAX_THREADS", "1")  # read when the function brings Polars in
-        import pyarrow as pa
-
+        take_one_thread()  # before the function brings the libraries in
         hide_library_warnings()
-        pa.set_cpu_count(1)
         _loaded = (digest, imported_ray().cloudpickle.loads(pickled))
     yield _loaded[1](item)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from threading import Event, Semaphore
 from typing import Any, Generic, TypeVar
 
 from rayforest.engine.executors.executor import POLL_S, Calls, Executor
+from rayforest.process_settings import usable_cpus
 
 _log = getLogger("rayforest.engine")
 _thread = threading.local()
@@ -50,13 +50,6 @@ def computed() -> None:
     place: _Place | None = getattr(_thread, "place", None)
     if place is not None:
         place.leave()
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class _Place:

@@ -27,9 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rayforest.engine.arrow_memory import KEPT_MEMORY
 from rayforest.engine.processes import ProcessId, identify, is_running, send
 from rayforest.errors import RayforestError
+from rayforest.process_settings import KEPT_MEMORY
 
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 60.0

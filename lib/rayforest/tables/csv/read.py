@@ -183,6 +183,7 @@ class _TableReader:
         self._parse.invalid_row_handler = wrong_width
         if text.startswith(BOM):  # inside a file it is an ordinary character, which pyarrow would leave out
             text = b"\n" + text
+        # With threads, pyarrow would not know the number of a row that it hands to the handler.
         options = pa_csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=self._inner)
         parsed = pa_csv.read_csv(pa.BufferReader(text), options, self._parse, self._convert)
         columns = [self._trimmed(parsed[name]) for name in self._asked]
