@@ -30,15 +30,14 @@ FORMS = {
     "blanks": CsvFormat(delimiter=BLANKS, comment="#"),
 }
 QUOTE = '"'
-ENDS = ["\n", "\r\n", ",\n", "\n#\"c'\n"]
+ENDS = ["\n", "\r\n", ",\n", "\n#\"c'\n", "\n#c\\\n"]
 fields = st.one_of(
     st.text(alphabet="ab 1\"',\n\\#é", max_size=4),
     st.sampled_from(['"x,y"', "'x,y'", '"x\n#y"', "'say ''hi'''", '"a\\"b"', "\\,", "\\\n", "#c", "", "a b"]),
 )
-bodies = st.lists(
-    st.tuples(st.lists(fields, max_size=4).map(",".join), st.sampled_from(["\n", "\r\n", ",\n", "\n#\"c'\n"])),
-    max_size=10,
-).map(lambda rows: "".join(line + end for line, end in rows))
+bodies = st.lists(st.tuples(st.lists(fields, max_size=4).map(",".join), st.sampled_from(ENDS)), max_size=10).map(
+    lambda rows: "".join(line + end for line, end in rows)
+)
 slow = settings(
     derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -113,6 +112,12 @@ def test_runs_of_blanks_separate_values_and_quotes_keep_theirs(tmp_path: Path) -
 def test_comments_are_left_out_wherever_they_stand_but_not_in_quotes(tmp_path: Path) -> None:
     text = '# "made by\nid,t\n1,"x\n# y"\n#,2,"3\n2,# no comment\n# at the end'
     assert values(tmp_path, text, FORMS["comment"]) == [("1", "x\n# y"), ("2", "# no comment")]
+
+
+def test_a_comment_ends_with_its_line_even_if_that_ends_in_an_escape(tmp_path: Path) -> None:
+    form = CsvFormat(comment="#", escape="\\")
+    text = 'id,t\n# from C:\\data\\\n1,"a \\" b"\n#\\\\\\\n2,\\#\n3,x\\\n# no comment\n'
+    assert values(tmp_path, text, form) == [("1", 'a " b'), ("2", "#"), ("3", "x\n# no comment")]
 
 
 def test_a_delimiter_that_ends_each_row_separates_nothing_where_the_project_says_so(tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ def row_end(text: str, start: int, dialect: Dialect) -> tuple[int, bool]:
     i, state, holds = start, "value begins", True
     if dialect.comment is not None and text[i : i + 1] == chr(dialect.comment):
         while i < len(text) and text[i] not in "\r\n":
-            i += 2 if text[i] == escape else 1
-        return min(i, len(text)), True
+            i += 1
+        return i, True
     while i < len(text):
         c = text[i]
         if c == escape:

@@ -5,7 +5,7 @@ closes. Everywhere else a quote is an ordinary character. `\n` and `\r` outside 
 an empty line between them, and empty lines are not rows. This is how Python's csv module and pyarrow read, too.
 
 A character after an escape, and what stands in a comment, has no meaning: the scanner looks at a copy of the bytes in
-which it is blotted out.
+which it is blotted out. Escapes have no meaning in a comment either, which always ends with its line.
 """
 
 from __future__ import annotations
@@ -109,10 +109,10 @@ class RowScanner:
     def scan(self, block: bytes) -> Scan:
         """Find the line ends outside quotes in the next block, and its quotes."""
         dialect, data = self.dialect, np.frombuffer(block, dtype=np.uint8)
-        if dialect.escape is not None:
-            data = self._without_escaped(data)
         if dialect.comment is not None:
             data = self._without_comments(data)
+        if dialect.escape is not None:
+            data = self._without_escaped(data)
         quotes = self._quotes(data)
         ends = data == _LF
         if b"\r" in block:
@@ -165,7 +165,7 @@ class RowScanner:
                 continue
             ahead.skim(data[at:begin])
             at = int(begin)
-            if ahead.in_quotes:
+            if ahead.in_quotes or ahead._last not in (_LF, _CR):  # quoted, or after an escaped line end
                 continue
             place = int(np.searchsorted(line_ends, begin))
             stop = int(line_ends[place]) if place < line_ends.size else data.size
@@ -176,6 +176,8 @@ class RowScanner:
     def skim(self, data: npt.NDArray[np.uint8]) -> None:
         """Go on to the end of some bytes, for the state that they leave."""
         if data.size:
+            if self.dialect.escape is not None:
+                data = self._without_escaped(data)
             self._quotes(data)
             self._last = int(data[-1])
             solid = data[~np.isin(data, self.blanks)] if self.dialect.trim else data
