@@ -85,12 +85,15 @@ def rows_one_character_at_a_time(text: str, dialect: Dialect) -> list[tuple[int,
     return rows
 
 
+def cut_at(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return [data[a:b] for a, b in itertools.pairwise(edges) if b > a]
+
+
 def rows_by_scanner(data: bytes, cuts: list[int], dialect: Dialect) -> list[tuple[int, str, bool]]:
     """The same, with the stream cut into blocks at `cuts`."""
-    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    blocks = [data[a:b] for a, b in itertools.pairwise(edges) if b > a]
     found = []
-    for block in split_rows(blocks, dialect):
+    for block in split_rows(cut_at(data, cuts), dialect):
         broken = {row for row, reason in find_faults(block, 0, len(block), "utf-8") if "quote" in reason}
         found += [
             (block.offset + int(start), block.text.data[start:stop].decode(), row in broken)
@@ -161,6 +164,28 @@ def test_a_quote_that_takes_in_more_than_one_may_hold_breaks_its_own_line_alone(
     found = rows_of(list(split_rows(blocks, PLAIN)))
     assert found[:3] == [("a,b", False), ('1,"x,y', True), ("x,y", False)]
     assert len(found) == 51 + len(end.splitlines())
+
+
+@settings(derandomize=True, deadline=None, max_examples=600)
+@given(texts, dialects, st.lists(st.integers(0, 100), max_size=6), st.integers(2, 30), st.integers(0, 40))
+@example("a\n" + 'a,"\n\n\n"\n' + "a\n", PLAIN, [2], 3, 1)  # the long row is not the first one of its block
+def test_rows_longer_than_the_limits_are_the_same_wherever_the_stream_is_cut(
+    text: str, dialect: Dialect, cuts: list[int], row_bytes: int, more_bytes: int
+) -> None:
+    data = text.encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_rows, "MAX_ROW_BYTES", row_bytes)
+        patch.setattr(csv_rows, "MAX_QUOTED_BYTES", row_bytes + more_bytes)
+        whole, cut = (lengths(list(split_rows(blocks, dialect))) for blocks in ([data], cut_at(data, cuts)))
+    assert cut == whole
+
+
+def lengths(blocks: list[RowBlock]) -> list[tuple[int, int, bool]]:
+    return [
+        (block.offset + int(start), block.long_row_bytes or int(stop - start), block.open_quote)
+        for block in blocks
+        for start, stop in zip(block.text.starts, block.text.stops, strict=True)
+    ]
 
 
 def rows_of(blocks: list[RowBlock]) -> list[tuple[str, bool]]:

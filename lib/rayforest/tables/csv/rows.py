@@ -168,7 +168,7 @@ def split_rows(blocks: Iterable[bytes], dialect: Dialect) -> Iterator[RowBlock]:
         if row:
             yield rows.up_to(row)
         start, line = int(text.starts[row]), int(text.stops[row])
-        if row == unbelieved:
+        if row == unbelieved or line - start > MAX_QUOTED_BYTES:
             line = rows.line_end(row) or line
         yield _alone(data[start:line], line - start, offset + start, dialect)
         stream.put_back(data[line + 1 :] + block[stop:])
