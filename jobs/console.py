@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from rayforest.engine.library_warnings import hide_library_warnings
 from rayforest.errors import InterruptedRunError, RayforestError, place_of
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from rayforest.engine.progress import Progress
+    from rayforest.stages.result import Facts, StageResult
+
+T = TypeVar("T")
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -91,12 +94,12 @@ def _error_line(text: str) -> None:
 
 def carry_out(
     command: str,
-    work: Callable[[ConsoleReporter], Any],
+    work: Callable[[ConsoleReporter], T],
     *,
     as_json: bool,
     debug: bool,
-    show: Callable[[Any], None],
-    as_dict: Callable[[Any], dict[str, object]] = lambda result: result.as_dict(),
+    show: Callable[[T], None],
+    as_dict: Callable[[T], dict[str, object]],
 ) -> int:
     """Do a command's work and show its result or its error.
 
@@ -169,20 +172,19 @@ def _show_trace() -> None:
     traceback.print_exc(file=sys.stderr)
 
 
-def show_stage(result: Any) -> None:
+def show_stage(result: StageResult[Facts]) -> None:
     """A stage's result in a few lines for people, on standard error."""
-    table = result.as_dict()
-    head = f"{table['command']}: done in {result.seconds:.1f} s"
-    if table.get("resumed"):
-        head = f"{table['command']}: nothing to do, the same inputs and settings are already there"
+    head = f"{result.command}: done in {result.seconds:.1f} s"
+    if result.resumed:
+        head = f"{result.command}: nothing to do, the same inputs and settings are already there"
     _error_line(head)
-    if table.get("rows_in") is not None:
+    if result.rows_in is not None:
         _error_line(
-            f"  rows        {table['rows_in']:,} in = {table['rows_out']:,} out"
-            f" + {table['rows_quarantined']:,} quarantined"
+            f"  rows        {result.rows_in:,} in = {result.rows_out:,} out + {result.rows_quarantined:,} quarantined"
         )
-    for reason, count in list(table.get("quarantine_reasons", {}).items())[:8]:
+    for reason, count in list(result.reasons.items())[:8]:
         _error_line(f"              {count:,} x {reason}")
+    table: Mapping[str, Any] = result.as_dict()  # the keys that README and docs promise
     if "by_part" in table:
         from rayforest.features.parts import part_lines
 
@@ -192,4 +194,4 @@ def show_stage(result: Any) -> None:
         _error_line(f"  metrics of  {table.get('rows', 0):,} {table['measured_on']}")
     for line in metric_lines(table):
         _error_line(f"  {line}")
-    _error_line(f"  destination {table['destination']}")
+    _error_line(f"  destination {result.destination}")

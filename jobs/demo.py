@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from rayforest.jobs.options import AsJson, Debug
 
 if TYPE_CHECKING:
     from rayforest.jobs.demonstration import Demonstration
+    from rayforest.payments import Generated
 
 
 class Table(StrEnum):
@@ -43,12 +44,12 @@ def generate(
 ) -> None:
     """Write made-up card payments whose best possible AUC is known."""
 
-    def work(_: ConsoleReporter) -> Any:
+    def work(_: ConsoleReporter) -> Generated:
         from rayforest.payments import generate_payments
 
         return generate_payments(out, rows=rows, seed=seed, days=days, dirty=dirty, format=format.value)
 
-    def as_dict(made: Any) -> dict[str, object]:
+    def as_dict(made: Generated) -> dict[str, object]:
         return {
             "command": "generate",
             "table": table.value,
@@ -60,7 +61,7 @@ def generate(
             "metrics": {"best_possible_auc": made.best_possible_auc},
         }
 
-    def show(made: Any) -> None:
+    def show(made: Generated) -> None:
         print(f"{made.rows:,} {table.value} in {len(made.files)} files under {out}")
         if made.best_possible_auc is not None:
             print(f"best possible AUC {made.best_possible_auc:.5f}")
@@ -84,7 +85,7 @@ def demo(
     def show(made: Demonstration) -> None:
         for step in made.result.steps:
             show_stage(step)
-        metrics, scored = made.metrics, made.result.steps[-1].destination
+        metrics, scored = made.metrics, made.result.scored.destination
         print()
         for label, name in (("AUC of the model", "auc"), ("best possible AUC", "best_possible_auc")):
             if name in metrics:
@@ -92,4 +93,6 @@ def demo(
         print(f"{'scored rows':<20}{scored}")
         print(f"{'list their files':<20}rayforest files {scored}")
 
-    raise typer.Exit(carry_out("demo", work, as_json=as_json, debug=debug, show=show))
+    raise typer.Exit(
+        carry_out("demo", work, as_json=as_json, debug=debug, show=show, as_dict=lambda made: made.as_dict())
+    )

@@ -25,7 +25,7 @@ class Demonstration:
     @property
     def metrics(self) -> dict[str, float]:
         """Test metrics of the model beside the best possible AUC on about the same days."""
-        metrics = dict(self.result.steps[1].metrics)
+        metrics = dict(self.result.tuned.metrics)
         shares = load_project(PROJECT, ["data.source=unused", "project.root=unused"]).split.shares
         best = self.generated.best_possible_auc_of_last(shares.test)
         return metrics | ({} if best is None else {"best_possible_auc": best})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from rayforest.jobs.console import ConsoleReporter, carry_out
 from rayforest.jobs.facts import fact_lines
 from rayforest.jobs.options import AsJson, Debug, Overrides, ProjectFile
 from rayforest.jobs.streams import print_file_text
+
+if TYPE_CHECKING:
+    from rayforest.checking.check import CheckReport
 
 Destination = Annotated[str, typer.Argument(metavar="DEST", help="A stage's destination: folder or URI.")]
 
@@ -39,18 +42,20 @@ def init(
         else:
             print(f"wrote {out}; next: rayforest check {out}")
 
-    raise typer.Exit(carry_out("init", work, as_json=False, debug=debug, show=show))
+    raise typer.Exit(
+        carry_out("init", work, as_json=False, debug=debug, show=show, as_dict=lambda text: {"text": text})
+    )
 
 
 def check(project: ProjectFile, overrides: Overrides = None, as_json: AsJson = False, debug: Debug = False) -> None:
     """Validate a project file against its data; runs nothing."""
 
-    def work(_: ConsoleReporter) -> Any:
+    def work(_: ConsoleReporter) -> CheckReport:
         from rayforest.checking.check import check
 
         return check(project, overrides=overrides or ())
 
-    def show(report: Any) -> None:
+    def show(report: CheckReport) -> None:
         from rayforest.features.parts import part_lines
 
         print(f"{report.name}: valid; {report.files:,} files, {report.bytes / 1e6:,.1f} MB")
@@ -63,7 +68,9 @@ def check(project: ProjectFile, overrides: Overrides = None, as_json: AsJson = F
         for note in report.notes:
             print(f"  note: {note}")
 
-    raise typer.Exit(carry_out("check", work, as_json=as_json, debug=debug, show=show))
+    raise typer.Exit(
+        carry_out("check", work, as_json=as_json, debug=debug, show=show, as_dict=lambda report: report.as_dict())
+    )
 
 
 def files(

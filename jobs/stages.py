@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,7 +12,8 @@ from rayforest.jobs.console import ConsoleReporter, carry_out, show_stage
 from rayforest.jobs.options import AsJson, Debug, Overrides, ProjectFile, Replace
 
 if TYPE_CHECKING:
-    from rayforest.api import RunResult
+    from rayforest.api import RunResult, StageName
+    from rayforest.stages.result import Facts, StageResult
 
 
 def prepare(
@@ -71,16 +72,19 @@ def run(project: ProjectFile, overrides: Overrides = None, as_json: AsJson = Fal
         for step in result.steps:
             show_stage(step)
 
-    raise typer.Exit(carry_out("run", work, as_json=as_json, debug=debug, show=show))
+    raise typer.Exit(
+        carry_out("run", work, as_json=as_json, debug=debug, show=show, as_dict=lambda result: result.as_dict())
+    )
 
 
 def _stage(
-    name: str, project: Path, overrides: Sequence[str] | None, replace: bool, as_json: bool, debug: bool
+    name: StageName, project: Path, overrides: Sequence[str] | None, replace: bool, as_json: bool, debug: bool
 ) -> None:
-    def work(reporter: ConsoleReporter) -> Any:
-        from rayforest import api
+    def work(reporter: ConsoleReporter) -> StageResult[Facts]:
+        from rayforest.api import STAGES
 
-        stage: Callable[..., Any] = getattr(api, name)
-        return stage(project, overrides=overrides or (), replace=replace, reporter=reporter)
+        return STAGES[name](project, overrides=overrides or (), replace=replace, reporter=reporter)
 
-    raise typer.Exit(carry_out(name, work, as_json=as_json, debug=debug, show=show_stage))
+    raise typer.Exit(
+        carry_out(name, work, as_json=as_json, debug=debug, show=show_stage, as_dict=lambda result: result.as_dict())
+    )

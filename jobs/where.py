@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rayforest.jobs.console import ConsoleReporter, carry_out
 from rayforest.jobs.options import AsJson, Debug, Overrides, ProjectFile, Replace
+
+if TYPE_CHECKING:
+    from rayforest.cluster.local import ClusterReport
+    from rayforest.cluster.submit import Submission
 
 cluster = typer.Typer(help="A Ray cluster on this machine.", no_args_is_help=True)
 
@@ -39,7 +43,7 @@ def submit(
     """Send a job to a Ray cluster through the Ray Jobs API."""
     code = 0
 
-    def work(_: ConsoleReporter) -> Any:
+    def work(_: ConsoleReporter) -> Submission:
         nonlocal code
         from rayforest.cluster.submit import submit
 
@@ -56,11 +60,11 @@ def submit(
         code = done.exit_code or 0
         return done
 
-    def show(result: Any) -> None:
+    def show(result: Submission) -> None:
         if not follow:
             print(result.submission_id)
 
-    failed = carry_out("submit", work, as_json=as_json, debug=debug, show=show)
+    failed = carry_out("submit", work, as_json=as_json, debug=debug, show=show, as_dict=lambda done: done.as_dict())
     raise typer.Exit(failed or code)
 
 
@@ -73,7 +77,7 @@ def up(
 ) -> None:
     """Start a local Ray cluster, with token authentication, on localhost only."""
 
-    def work(_: ConsoleReporter) -> Any:
+    def work(_: ConsoleReporter) -> ClusterReport:
         from rayforest.cluster.local import up
 
         return up(cpus=cpus, dashboard_port=dashboard_port)
@@ -85,7 +89,7 @@ def up(
 def down(as_json: AsJson = False, debug: Debug = False) -> None:
     """Remove the local Ray cluster without a trace."""
 
-    def work(_: ConsoleReporter) -> Any:
+    def work(_: ConsoleReporter) -> ClusterReport:
         from rayforest.cluster.local import down
 
         return down()
@@ -97,7 +101,7 @@ def down(as_json: AsJson = False, debug: Debug = False) -> None:
 def status(as_json: AsJson = False, debug: Debug = False) -> None:
     """Say whether the local Ray cluster runs, and where."""
 
-    def work(_: ConsoleReporter) -> Any:
+    def work(_: ConsoleReporter) -> ClusterReport:
         from rayforest.cluster.local import status
 
         return status()
@@ -105,8 +109,8 @@ def status(as_json: AsJson = False, debug: Debug = False) -> None:
     raise typer.Exit(_report("cluster status", work, as_json=as_json, debug=debug))
 
 
-def _report(command: str, work: Callable[[ConsoleReporter], Any], *, as_json: bool, debug: bool) -> int:
-    def as_dict(report: Any) -> dict[str, object]:
+def _report(command: str, work: Callable[[ConsoleReporter], ClusterReport], *, as_json: bool, debug: bool) -> int:
+    def as_dict(report: ClusterReport) -> dict[str, object]:
         return {"command": command, **report.as_dict()}
 
     return carry_out(command, work, as_json=as_json, debug=debug, show=print, as_dict=as_dict)

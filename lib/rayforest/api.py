@@ -1,35 +1,49 @@
-"""The commands as typed Python functions: `rayforest.prepare("project.toml")` does what `rayforest prepare` does."""
+"""The commands as typed Python functions: `rayforest.prepare("project.toml")` does what `rayforest prepare` does.
+
+The functions of the stages share their arguments and errors; `StageCommand` says them once.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import getdoc
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from rayforest.project.load import ProjectLike, loaded_project
-from rayforest.project.sections import Project
-from rayforest.stages.result import Reporter, Silent, StageResult
+from rayforest.stages.result import Facts, Reporter, StageResult
+from rayforest.stages.stage import open_context
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow.dataset as ds
 
-    from rayforest.engine.executors import Executor
+    from rayforest.bundle.export import ExportedFacts
+    from rayforest.preparing.prepare import PreparedFacts
+    from rayforest.scoring.score import ScoredFacts
+    from rayforest.tuning.outcome import TunedFacts
 
 
 @dataclass(frozen=True)
 class RunResult:
     """What `run` did, stage by stage."""
 
-    steps: tuple[StageResult, ...]
+    prepared: StageResult[PreparedFacts]
+    tuned: StageResult[TunedFacts]
+    exported: StageResult[ExportedFacts]
+    scored: StageResult[ScoredFacts]
     seconds: float
+
+    @property
+    def steps(self) -> tuple[StageResult[Facts], ...]:
+        """The stages in their order."""
+        return self.prepared, self.tuned, self.exported, self.scored
 
     def as_dict(self) -> dict[str, object]:
         """The JSON object of --json."""
-        last = self.steps[-1].as_dict() if self.steps else {}
+        last = self.scored.as_dict()
         kept = ("rows_in", "rows_out", "rows_quarantined", "shards", "destination", "metrics")
         return {
             "command": "run",
@@ -37,6 +51,33 @@ class RunResult:
             "seconds": round(self.seconds, 3),
             "steps": [s.as_dict() for s in self.steps],
         }
+
+
+class StageCommand(Protocol):
+    """What the functions of all stages have in common."""
+
+    def __call__(
+        self,
+        project: ProjectLike,
+        *,
+        overrides: Sequence[str] = (),
+        replace: bool = False,
+        reporter: Reporter | None = None,
+    ) -> StageResult[Facts]:
+        """Bring a stage to its published result, or find it there.
+
+        Args:
+            project: the path of a project file, or a `Project` from `load_project`.
+            overrides: `section.key=value` texts that win over the file's keys, as --set does; only with a path.
+            replace: write a new version where the destination holds a result of other inputs or settings.
+            reporter: is told what happens; silent by default.
+
+        Raises:
+            ConfigError: the project file, an expression in it or the address of Ray is wrong.
+            InputError: an input is missing or unreadable.
+            RefusedError: the destination holds a result of other inputs or settings, and `replace` is false.
+            UnfinishedError: shards failed, or more rows than the error budget allows.
+        """
 
 
 def init(
@@ -61,96 +102,51 @@ def init(
 
 def prepare(
     project: ProjectLike, *, overrides: Sequence[str] = (), replace: bool = False, reporter: Reporter | None = None
-) -> StageResult:
-    """Check, clean, compute and split raw tables into ROOT/prepared. See `rayforest.preparing.prepare`.
+) -> StageResult[PreparedFacts]:
+    """Check, clean, compute and split raw tables into ROOT/prepared. Arguments and errors: see `StageCommand`."""
+    from rayforest.preparing.prepare import prepare as stage
 
-    Args:
-        project: the path of a project file, or a `Project` from `load_project`.
-        overrides: `section.key=value` texts that win over the file's keys, as --set does; only with a path.
-        replace: write a new version where the destination holds a result of other inputs or settings.
-        reporter: is told what happens; silent by default.
-
-    Raises:
-        ConfigError: the project file, an expression in it or the address of Ray is wrong.
-        InputError: an input is missing or unreadable.
-        RefusedError: the destination holds a result of other inputs or settings, and `replace` is false.
-        UnfinishedError: shards failed, or more rows than the error budget allows.
-    """
-    from rayforest.preparing import prepare as stage
-
-    loaded, reporter = loaded_project(project, overrides), reporter or Silent()
-    with open_executor(loaded, reporter) as executor:
-        return stage.prepare(loaded, replace=replace, executor=executor, reporter=reporter)
+    with open_context(loaded_project(project, overrides), reporter) as context:
+        return stage(context, replace=replace)
 
 
 def tune(
     project: ProjectLike, *, overrides: Sequence[str] = (), replace: bool = False, reporter: Reporter | None = None
-) -> StageResult:
-    """Find the best LightGBM model on ROOT/prepared. See `rayforest.tuning.tune`.
+) -> StageResult[TunedFacts]:
+    """Find the best LightGBM model on ROOT/prepared, and evaluate it. Arguments and errors: see `StageCommand`."""
+    from rayforest.tuning.tune import tune as stage
 
-    Args:
-        project: the path of a project file, or a `Project` from `load_project`.
-        overrides: `section.key=value` texts that win over the file's keys, as --set does; only with a path.
-        replace: write a new version where the destination holds a result of other inputs or settings.
-        reporter: is told what happens; silent by default.
-
-    Raises:
-        ConfigError: the project file, an expression in it or the address of Ray is wrong.
-        InputError: an input is missing or unreadable.
-        RefusedError: the destination holds a result of other inputs or settings, and `replace` is false.
-        UnfinishedError: shards failed, or more rows than the error budget allows.
-    """
-    from rayforest.tuning import tune as stage
-
-    loaded, reporter = loaded_project(project, overrides), reporter or Silent()
-    with open_executor(loaded, reporter) as executor:
-        return stage.tune(loaded, replace=replace, executor=executor, reporter=reporter)
+    with open_context(loaded_project(project, overrides), reporter) as context:
+        return stage(context, replace=replace)
 
 
 def export(
     project: ProjectLike, *, overrides: Sequence[str] = (), replace: bool = False, reporter: Reporter | None = None
-) -> StageResult:
-    """Write one verified ONNX bundle into ROOT/bundle. See `rayforest.bundle.export`.
+) -> StageResult[ExportedFacts]:
+    """Write one verified ONNX bundle into ROOT/bundle. Arguments and errors: see `StageCommand`."""
+    from rayforest.bundle.export import export as stage
 
-    Args:
-        project: the path of a project file, or a `Project` from `load_project`.
-        overrides: `section.key=value` texts that win over the file's keys, as --set does; only with a path.
-        replace: write a new version where the destination holds a result of other inputs or settings.
-        reporter: is told what happens; silent by default.
-
-    Raises:
-        ConfigError: the project file, an expression in it or the address of Ray is wrong.
-        InputError: an input is missing or unreadable.
-        RefusedError: the destination holds a result of other inputs or settings, and `replace` is false.
-        UnfinishedError: shards failed, or more rows than the error budget allows.
-    """
-    from rayforest.bundle import export as stage
-
-    return stage.export(loaded_project(project, overrides), replace=replace, reporter=reporter)
+    with open_context(loaded_project(project, overrides), reporter) as context:
+        return stage(context, replace=replace)
 
 
 def score(
     project: ProjectLike, *, overrides: Sequence[str] = (), replace: bool = False, reporter: Reporter | None = None
-) -> StageResult:
-    """Score raw tables with ROOT/bundle, every row exactly once. See `rayforest.scoring.score`.
+) -> StageResult[ScoredFacts]:
+    """Score raw tables with ROOT/bundle, every row exactly once. Arguments and errors: see `StageCommand`."""
+    from rayforest.scoring.score import score as stage
 
-    Args:
-        project: the path of a project file, or a `Project` from `load_project`.
-        overrides: `section.key=value` texts that win over the file's keys, as --set does; only with a path.
-        replace: write a new version where the destination holds a result of other inputs or settings.
-        reporter: is told what happens; silent by default.
+    with open_context(loaded_project(project, overrides), reporter) as context:
+        return stage(context, replace=replace)
 
-    Raises:
-        ConfigError: the project file, an expression in it or the address of Ray is wrong.
-        InputError: an input is missing or unreadable.
-        RefusedError: the destination holds a result of other inputs or settings, and `replace` is false.
-        UnfinishedError: shards failed, or more rows than the error budget allows.
-    """
-    from rayforest.scoring import score as stage
 
-    loaded, reporter = loaded_project(project, overrides), reporter or Silent()
-    with open_executor(loaded, reporter) as executor:
-        return stage.score(loaded, replace=replace, executor=executor, reporter=reporter)
+StageName: TypeAlias = Literal["prepare", "tune", "export", "score"]
+
+STAGES: Mapping[StageName, StageCommand] = {"prepare": prepare, "tune": tune, "export": export, "score": score}
+"""The stages in their order."""
+
+for _stage in STAGES.values():  # so that help(rayforest.tune) tells all of it
+    _stage.__doc__ = f"{_stage.__doc__}\n\n{getdoc(StageCommand.__call__)}"
 
 
 def run(project: ProjectLike, *, overrides: Sequence[str] = (), reporter: Reporter | None = None) -> RunResult:
@@ -162,28 +158,22 @@ def run(project: ProjectLike, *, overrides: Sequence[str] = (), reporter: Report
         reporter: is told what happens; silent by default.
 
     Raises:
-        ConfigError: the project file, an expression in it or the address of Ray is wrong.
-        InputError: an input is missing or unreadable.
-        UnfinishedError: shards failed, or more rows than the error budget allows.
+        ConfigError, InputError, UnfinishedError: as the stages do.
     """
-    from rayforest.bundle import export as exporting
+    from rayforest.bundle.export import export as export_stage
     from rayforest.checking.check import refuse_what_follows
-    from rayforest.preparing import prepare as preparing
-    from rayforest.scoring import score as scoring
-    from rayforest.tuning import tune as tuning
+    from rayforest.preparing.prepare import prepare as prepare_stage
+    from rayforest.scoring.score import score as score_stage
+    from rayforest.tuning.tune import tune as tune_stage
 
     began = time.monotonic()
-    loaded, reporter = loaded_project(project, overrides), reporter or Silent()
-    with open_executor(loaded, reporter) as executor:
-        prepared = preparing.prepare(loaded, replace=True, executor=executor, reporter=reporter)
-        refuse_what_follows(loaded)
-        steps = (
-            prepared,
-            tuning.tune(loaded, replace=True, executor=executor, reporter=reporter),
-            exporting.export(loaded, replace=True, reporter=reporter),
-            scoring.score(loaded, replace=True, executor=executor, reporter=reporter),
-        )
-    return RunResult(steps, time.monotonic() - began)
+    with open_context(loaded_project(project, overrides), reporter) as context:
+        prepared = prepare_stage(context, replace=True)
+        refuse_what_follows(context.project)
+        tuned = tune_stage(context, replace=True)
+        exported = export_stage(context, replace=True)
+        scored = score_stage(context, replace=True)
+    return RunResult(prepared, tuned, exported, scored, time.monotonic() - began)
 
 
 def files(destination: str | Path, *, quarantine: bool = False) -> Iterator[str]:
@@ -252,17 +242,3 @@ def dataset(destination: str | Path) -> ds.Dataset:
         remote, _ = FileSystem.from_uri(paths[0])
         paths = [path.partition("://")[2] for path in paths]
     return ds.dataset(paths, schema=manifest.schema, format="parquet", filesystem=remote)
-
-
-@contextmanager
-def open_executor(project: Project, reporter: Reporter) -> Iterator[Executor]:
-    """The executor that `[run]` asks for; says which one and why."""
-    from rayforest.engine.executors import choose_executor
-
-    section = project.run
-    executor, why = choose_executor(section.executor, section.address, section.workers, quiet=reporter.quiet)
-    reporter.say(why)
-    try:
-        yield executor
-    finally:
-        executor.close()

@@ -126,7 +126,7 @@ def test_the_engine_and_the_workers_change_no_byte_and_no_plan(
     }
     first = results["auto"]
     assert first[0].rows_quarantined
-    assert first[0].details["engine"] == "kernel"
+    assert first[0].as_dict()["engine"] == "kernel"
     for engine, (result, data) in results.items():
         assert data == first[1], engine
         assert (result.metrics, result.reasons) == (first[0].metrics, first[0].reasons)

@@ -53,9 +53,7 @@ def test_a_bundle_of_a_released_version_gives_the_same_bits(released: Path) -> N
     assert after["probability"].equals(before["probability"])
     assert "split" not in after.columns
     assert result.metrics
-    assert str(result.details["notes"]).startswith(
-        "['whether the model was trained on these rows is not known: the bun"
-    )
+    assert str(result.facts.notes).startswith("['whether the model was trained on these rows is not known: the bun")
 
 
 def test_a_model_of_a_released_version_is_exported_by_todays_code(released: Path) -> None:
@@ -72,8 +70,8 @@ def test_a_bundle_that_does_not_know_its_training_rows_gives_metrics_of_all_and_
         folder / "project.toml", overrides=[f'score.destination="{tmp_path}/again"', 'run.executor="in-process"']
     )
     assert "split" not in rayforest.read(tmp_path / "again").collect().columns
-    assert (result.details["rows"], "metrics_by_part" in result.details) == (400, False)
-    (note,) = result.details["notes"]  # type: ignore[misc]
+    assert (result.as_dict()["rows"], "metrics_by_part" in result.as_dict()) == (400, False)
+    (note,) = result.facts.notes  # type: ignore[misc]
     assert note.startswith("whether the model was trained on these rows is not known: the bundle was exported before")
 
 

@@ -151,7 +151,7 @@ def test_a_resume_opens_no_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise AssertionError("an input was opened")
 
     for name in ("look_at_each", "inspect"):
-        monkeypatch.setattr(f"rayforest.stages.claim.{name}", opened)
+        monkeypatch.setattr(f"rayforest.stages.inputs.{name}", opened)
     for name in ("parquet_footer", "footer_identity", "parquet_schema", "read_parquet"):
         monkeypatch.setattr(f"rayforest.tables.reading.{name}", opened)
     result = rayforest.run(path)

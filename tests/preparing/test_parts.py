@@ -59,7 +59,7 @@ def test_a_part_that_a_split_by_time_leaves_empty_is_refused_with_the_cuts_that_
     if shares:
         assert offered[1] == shares
     result = rayforest.prepare(tmp_path / "project.toml", overrides=[f"split.shares={offered[1]}"], replace=True)
-    parts = result.details["parts"]
+    parts = result.as_dict()["parts"]
     wanted = [share > 0 for share in json.loads(offered[1])]
     assert [bool(parts.get(part)) for part in ("train", "valid", "test")] == wanted  # type: ignore[attr-defined]
 
@@ -73,7 +73,7 @@ def test_one_time_for_all_rows_cannot_be_cut_and_says_so(tmp_path: Path) -> None
 
 def test_a_share_of_zero_needs_no_rows_and_one_time_is_never_divided(tmp_path: Path) -> None:
     result = rayforest.prepare(timed(tmp_path, [JANUARY] * 55 + [FEBRUARY] * 45, "split.shares=[0.5, 0.5, 0]"))
-    assert result.details["parts"] == {"train": 55, "valid": 45}
+    assert result.as_dict()["parts"] == {"train": 55, "valid": 45}
     out = rayforest.read(result.destination).collect()
     raw = pl.read_parquet(tmp_path / "raw/*.parquet")
     assert out.join(raw, on="id").group_by("when").agg(pl.col("split").n_unique())["split"].to_list() == [1, 1]
@@ -95,7 +95,7 @@ def test_few_keys_that_leave_a_part_empty_are_counted(tmp_path: Path) -> None:
     assert "3 different values of customer" in caught.value.found
     assert "split.shares" in caught.value.next_step
     assert not (tmp_path / "out/prepared/current").exists()
-    shares = rayforest.prepare(tmp_path / "project.toml", overrides=["split.shares=[1, 0, 0]"], replace=True).details[
+    shares = rayforest.prepare(tmp_path / "project.toml", overrides=["split.shares=[1, 0, 0]"], replace=True).as_dict()[
         "parts"
     ]
     assert shares == {"train": 300}
@@ -105,7 +105,7 @@ def test_rows_dates_and_label_shares_of_the_parts_are_in_the_result_in_show_and_
     times = [dt.datetime(2024, 1, 1) + dt.timedelta(hours=h) for h in range(200)]
     result = rayforest.prepare(timed(tmp_path, times))
     out = rayforest.read(result.destination).collect()
-    facts = result.details["by_part"]
+    facts = result.facts.by_part
     assert [facts[part]["rows"] for part in ("train", "valid", "test")] == [140, 30, 30]  # type: ignore[index]
     assert facts["train"]["from"] == "2024-01-01"  # type: ignore[index]
     assert facts["train"]["to"] == "2024-01-06 19:00:00"  # type: ignore[index]
@@ -116,14 +116,14 @@ def test_rows_dates_and_label_shares_of_the_parts_are_in_the_result_in_show_and_
     assert describe(result.destination)["parts"] == facts
     again = rayforest.prepare(tmp_path / "project.toml")
     assert again.resumed
-    assert again.details == result.details
+    assert again.facts == result.facts
 
 
 def test_the_mean_of_a_quantity_is_given_by_part(tmp_path: Path) -> None:
     write_orders(tmp_path, orders(300), files=2)
     result = rayforest.prepare(write_project(tmp_path), overrides=["data.target=spent"])
     out = rayforest.read(result.destination).collect()
-    for part, fact in result.details["by_part"].items():  # type: ignore[attr-defined]
+    for part, fact in result.facts.by_part.items():  # type: ignore[attr-defined]
         assert fact["mean"] == pytest.approx(out.filter(pl.col("split") == part)["target"].mean())
 
 

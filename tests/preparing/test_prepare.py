@@ -194,9 +194,9 @@ def test_an_infinite_target_is_quarantined_here_and_not_measured_by_score(tmp_pa
     frame = orders(200).with_columns(spent=pl.when(pl.int_range(pl.len()) >= 2).then("spent").otherwise(float("inf")))
     write_orders(tmp_path, frame)
     result = rayforest.run(write_project(tmp_path), overrides=["data.target=spent"])
-    assert result.steps[0].reasons == {"the target is infinite": 2}
-    assert result.steps[-1].rows_out == 200
-    assert np.isfinite(result.steps[-1].metrics["rmse"])
+    assert result.prepared.reasons == {"the target is infinite": 2}
+    assert result.scored.rows_out == 200
+    assert np.isfinite(result.scored.metrics["rmse"])
 
 
 def test_a_table_without_a_target_or_a_key_is_prepared(tmp_path: Path) -> None:

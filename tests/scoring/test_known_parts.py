@@ -54,19 +54,19 @@ def test_headline_metrics_are_of_rows_that_the_model_was_not_trained_on(tmp_path
     write_orders(tmp_path, frame.with_columns(noise))
     text = PROJECT.replace("num_leaves = [4, 12]", "num_leaves = 31")
     project = write_project(tmp_path, text, score='carry = ["bought"]')
-    result = rayforest.run(project, overrides=["tune.space.min_data_in_leaf=2", "tune.metric=auc"]).steps[-1]
+    result = rayforest.run(project, overrides=["tune.space.min_data_in_leaf=2", "tune.metric=auc"]).scored
     out = rayforest.read(tmp_path / "out/scored").collect()
     areas = {p: sk.roc_auc_score(r["bought"], r["probability"]) for (p,), r in out.group_by("split")}
     assert areas["train"] > areas["test"] + 0.1
     assert result.metrics["auc"] == pytest.approx(areas["test"], abs=1e-2)
-    by_part: Any = result.details["metrics_by_part"]
+    by_part: Any = result.as_dict()["metrics_by_part"]
     assert {p: m["auc"] for p, m in by_part.items()} == pytest.approx(areas, abs=1e-2)
-    assert result.details["metrics_of"] == ["test"]
-    assert result.details["rows_by_part"] == dict(out["split"].value_counts().iter_rows())
+    assert result.as_dict()["metrics_of"] == ["test"]
+    assert result.as_dict()["rows_by_part"] == dict(out["split"].value_counts().iter_rows())
     again = rayforest.score(project)
     assert again.resumed
     assert again.metrics == result.metrics
-    assert again.details["metrics_by_part"] == by_part
+    assert again.as_dict()["metrics_by_part"] == by_part
     lines = list(metric_lines(result.as_dict()))
     assert lines[0] == f"metrics of rows that the model was not trained on ({by_part['test']['rows']:,} test):"
     assert [line.split()[0] for line in lines if line.startswith(("train", "valid", "test"))] == list(by_part)
@@ -87,8 +87,8 @@ def test_rows_of_other_files_are_new(ran: Ran, tmp_path: Path) -> None:
     before = rayforest.read(ran.project.stage("scored")).collect()
     assert out.head(1_200)["split"].equals(before["split"])
     fresh = out.filter(pl.col("split").is_in(["test", "new"]))
-    assert result.details["metrics_of"] == ["test", "new"]
-    assert result.details["rows"] == fresh.height
+    assert result.as_dict()["metrics_of"] == ["test", "new"]
+    assert result.as_dict()["rows"] == fresh.height
     assert result.metrics["accuracy"] == pytest.approx((fresh["prediction"] == fresh["bought"]).mean())
 
 
@@ -96,8 +96,8 @@ def test_a_source_without_training_files_has_no_split_and_all_its_rows_are_measu
     orders(90, seed=9).write_parquet(tmp_path / "part-000.parquet")  # a name that training knows, other contents
     result, out = scored_with(ran, tmp_path, tmp_path / "part-000.parquet")
     assert "split" not in out.columns
-    assert (result.details["metrics_of"], result.details["rows"]) == (["new"], 90)
-    assert result.details["notes"] == []
+    assert (result.as_dict()["metrics_of"], result.as_dict()["rows"]) == (["new"], 90)
+    assert result.facts.notes == []
 
 
 def test_a_csv_file_that_may_be_a_copy_of_a_training_file_is_neither(tmp_path: Path) -> None:
@@ -109,10 +109,10 @@ def test_a_csv_file_that_may_be_a_copy_of_a_training_file_is_neither(tmp_path: P
     out = rayforest.read(tmp_path / "out/scored").collect()
     assert out["split"].null_count() == 150
     assert set(out["split"].head(150)) == {"train", "valid", "test"}
-    by_part: Any = result.details["metrics_by_part"]
+    by_part: Any = result.as_dict()["metrics_by_part"]
     assert by_part["unknown"]["rows"] == 150
-    assert result.details["metrics_of"] == ["test"]
-    assert "may be copies" in str(result.details["notes"])
+    assert result.as_dict()["metrics_of"] == ["test"]
+    assert "may be copies" in str(result.facts.notes)
 
 
 def test_a_repeated_key_has_the_part_of_its_key(tmp_path: Path) -> None:
@@ -125,23 +125,23 @@ def test_a_repeated_key_has_the_part_of_its_key(tmp_path: Path) -> None:
 
 def test_a_carried_column_named_split_keeps_its_name_and_that_is_said(tmp_path: Path) -> None:
     write_orders(tmp_path, orders(300).with_columns(split=pl.lit("mine")))
-    result = rayforest.run(write_project(tmp_path, score='carry = ["split"]')).steps[-1]
+    result = rayforest.run(write_project(tmp_path, score='carry = ["split"]')).scored
     out = rayforest.read(tmp_path / "out/scored").collect()
     assert out.columns == ["id", "split", "prediction", "probability"]
     assert set(out["split"]) == {"mine"}
-    assert result.details["notes"] == ["the part of each row is no column: 'split' is a key or carried column"]
-    assert list(result.details["metrics_by_part"]) == ["train", "valid", "test"]  # type: ignore[call-overload]
+    assert result.facts.notes == ["the part of each row is no column: 'split' is a key or carried column"]
+    assert list(result.as_dict()["metrics_by_part"]) == ["train", "valid", "test"]  # type: ignore[call-overload]
 
 
 def test_without_test_rows_there_are_no_headline_metrics_and_that_is_said(tmp_path: Path) -> None:
     write_orders(tmp_path, orders(300))
     project = write_project(tmp_path, split="shares = [0.8, 0.2, 0]")
-    result = rayforest.run(project).steps[-1]
+    result = rayforest.run(project).scored
     assert result.metrics == {}
-    assert result.details["notes"] == [
+    assert result.facts.notes == [
         "every row with a known target is one that the model was trained on, or may have been"
     ]
-    assert list(result.details["metrics_by_part"]) == ["train", "valid"]  # type: ignore[call-overload]
+    assert list(result.as_dict()["metrics_by_part"]) == ["train", "valid"]  # type: ignore[call-overload]
 
 
 def test_a_model_of_more_files_than_a_bundle_names_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,10 +176,10 @@ def test_categories_that_training_never_saw_are_counted_by_feature(ran: Ran, tmp
     frame = frame.with_columns(id=pl.when(pl.int_range(40) > 0).then("id"))  # the first row is quarantined
     frame.write_parquet(tmp_path / "a.parquet")
     result, _ = scored_with(ran, tmp_path, tmp_path / "a.parquet")
-    assert result.details["unseen_categories"] == {"colour": 11}
+    assert result.as_dict()["unseen_categories"] == {"colour": 11}
     assert "categories that training never saw: colour in 11 rows" in list(metric_lines(result.as_dict()))
     again, _ = scored_with(ran, tmp_path, tmp_path / "a.parquet")
     assert again.resumed
-    assert again.details["unseen_categories"] == {"colour": 11}
+    assert again.as_dict()["unseen_categories"] == {"colour": 11}
     rayforest.read(ran.project.stage("scored"))
-    assert ran.result.steps[-1].details["unseen_categories"] == {}
+    assert ran.result.scored.as_dict()["unseen_categories"] == {}

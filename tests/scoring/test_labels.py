@@ -77,7 +77,7 @@ def test_a_prediction_is_the_users_own_label_in_its_own_type(
     assert (out["prediction"] == frame["label"]).mean() > 0.75
     prepared = rayforest.read(tmp_path / "out/prepared").collect()
     assert prepared["target"].to_list() == frame["label"].to_list()
-    assert result.steps[1].metrics["auc"] > 0.8
+    assert result.tuned.metrics["auc"] > 0.8
 
 
 def test_one_label_against_several_others_is_predicted_as_whether_it_is_that_one(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_one_label_against_several_others_is_predicted_as_whether_it_is_that_one
     assert problem_of(tmp_path)["positive"] == "b"
     told = "the positive label is told from 2 others, so a prediction says whether it is this one"
     assert f"tune: {told}" in said
-    assert result.steps[1].details["notes"] == [told]
+    assert result.tuned.facts.notes == [told]
 
 
 def in_time(labels: list[str], late: dict[int, str]) -> pl.DataFrame:
@@ -123,13 +123,13 @@ LATE = dict.fromkeys(range(345, 400, 5), "only late")
 def test_a_label_that_training_never_saw_counts_as_wrong_and_is_said(tmp_path: Path, labels: list[str]) -> None:
     frame = in_time(labels, LATE)
     result = ran(tmp_path, frame, *BY_TIME, text=ONE_FEATURE)
-    tuned, of_scored = result.steps[1], scored(tmp_path)
+    tuned, of_scored = result.tuned, scored(tmp_path)
     test = of_scored.filter(pl.int_range(pl.len()) >= 340)
     truth = frame["label"][340:]
     right = sk.accuracy_score(truth, test["prediction"])
     assert tuned.metrics["accuracy"] == pytest.approx(right)
-    assert tuned.details["rows_with_unseen_label"] == 11
-    assert tuned.details["notes"] == ["11 test rows have a label that training never saw: they count as wrong"]
+    assert tuned.as_dict()["rows_with_unseen_label"] == 11
+    assert tuned.facts.notes == ["11 test rows have a label that training never saw: they count as wrong"]
     names = sorted(labels, key=str.encode)
     if len(labels) == 2:
         shares = np.column_stack([1 - test["probability"], test["probability"]])
@@ -158,8 +158,8 @@ def test_a_label_in_words_for_a_model_of_numbers_is_wrong_and_never_left_out(
     )
     unseen = 150 if wrong is None else wrong
     assert result.rows_out == 300
-    assert result.details.get("rows_with_unseen_label", 0) == unseen
-    assert result.details["rows"] == 300 - 150 * (words[1] == "")
+    assert result.as_dict().get("rows_with_unseen_label", 0) == unseen
+    assert result.as_dict()["rows"] == 300 - 150 * (words[1] == "")
     if unseen == 300:
         assert result.metrics["accuracy"] == 0
 
@@ -186,14 +186,14 @@ def test_targets_that_are_no_quantities_are_in_no_metric_and_that_is_said(tmp_pa
     result = rayforest.score(
         tmp_path / "project.toml", overrides=["score.source=later/raw", "score.destination=scored"]
     )
-    assert (result.rows_out, result.details["rows"]) == (300, 270)
-    assert "20 rows have a target that is no quantity: no metric counts them" in result.details["notes"]
+    assert (result.rows_out, result.as_dict()["rows"]) == (300, 270)
+    assert "20 rows have a target that is no quantity: no metric counts them" in result.facts.notes
 
 
 def test_trials_are_compared_without_validation_rows_of_an_unknown_label_and_that_is_said(tmp_path: Path) -> None:
     frame = in_time(["a", "b"], {**LATE, 300: "early", 310: "another"})
-    result = ran(tmp_path, frame, *BY_TIME, text=ONE_FEATURE).steps[1]
-    assert result.details["notes"] == [
+    result = ran(tmp_path, frame, *BY_TIME, text=ONE_FEATURE).tuned
+    assert result.facts.notes == [
         "2 valid rows have 2 labels that training never saw: they count as wrong; trials are compared without them",
         "11 test rows have a label that training never saw: they count as wrong",
     ]
@@ -238,7 +238,7 @@ def test_a_metric_that_is_left_out_gives_its_reason(
 
 def test_each_baseline_is_the_constant_that_is_best_for_it(tmp_path: Path) -> None:
     write_orders(tmp_path, orders(500).with_columns(label=pl.col("spent").exp().clip(0, 1e6)))
-    result = rayforest.run(write_project(tmp_path), overrides=["data.target=label", "tune.metric=mae"]).steps[1]
+    result = rayforest.run(write_project(tmp_path), overrides=["data.target=label", "tune.metric=mae"]).tuned
     prepared = rayforest.read(tmp_path / "out/prepared").collect()
     train, test = (prepared.filter(split=part)["target"].to_numpy() for part in ("train", "test"))
     assert result.metrics["baseline_mae"] == pytest.approx(np.abs(test - np.median(train)).mean())
@@ -261,7 +261,7 @@ def test_a_positive_label_that_no_row_has_names_the_one_that_is_near(
 
 def test_a_constant_model_is_said(tmp_path: Path) -> None:
     result = ran(tmp_path, orders(200).select("id", x=pl.lit(1.0), label="bought"), text=ONE_FEATURE)
-    assert result.steps[1].details["notes"] == [
+    assert result.tuned.facts.notes == [
         "no feature varies in the training rows, so the model can only predict the same for every row",
         "the model is constant: it predicts the same for every row, whatever the features are",
     ]

@@ -43,9 +43,9 @@ def test_metrics_and_columns_of_the_scored_training_rows(ran: Ran) -> None:
     raw = pl.read_parquet(ran.folder / "raw/*.parquet")
     assert out.select("id", "customer", "at", "bought").equals(raw.select("id", "customer", "at", "bought"))
     assert (out["prediction"] == (out["probability"] > 0.5)).all()
-    result = ran.result.steps[-1]
+    result = ran.result.scored
     assert out["split"].equals(rayforest.read(ran.project.stage("prepared")).collect()["split"])
-    for part, found in result.details["metrics_by_part"].items():  # type: ignore[attr-defined]
+    for part, found in result.as_dict()["metrics_by_part"].items():  # type: ignore[attr-defined]
         rows = out.filter(split=part)
         assert found["rows"] == rows.height > 0
         assert found["accuracy"] == pytest.approx(sk.accuracy_score(rows["bought"], rows["prediction"]))
@@ -126,7 +126,7 @@ def test_csv_in_another_format_scores_like_the_parquet_files(ran: Ran, tmp_path:
 
 def test_bad_rows_are_quarantined_with_the_reason(payments: Payments, tmp_path: Path) -> None:
     project = payments.at(tmp_path)
-    result = rayforest.run(project).steps[-1]
+    result = rayforest.run(project).scored
     defects = payments.truth.defects
     bad = defects["mistyped_amount"] + defects["negative_amount"] + defects["wrong_clock"]  # type: ignore[index]
     assert result.rows_in == payments.truth.rows == result.rows_out + result.rows_quarantined
@@ -204,7 +204,7 @@ def test_what_the_target_must_hold_is_no_business_of_score(tmp_path: Path) -> No
     rayforest.run(project, overrides=settings)
     result = rayforest.score(project, overrides=[*settings, new_orders(tmp_path, frame)], replace=True)
     out = rayforest.read(tmp_path / "out/scored").collect()
-    assert (result.rows_quarantined, result.details["rows"]) == (0, 30)
+    assert (result.rows_quarantined, result.as_dict()["rows"]) == (0, 30)
     assert out.select("spent", "level").equals(frame.select("spent", "level"))
 
 

@@ -12,6 +12,7 @@ import pytest
 from small_projects import Payments, Ran, orders, write_orders, write_project
 
 import rayforest
+from rayforest.api import STAGES, StageName
 from rayforest.engine.publish import read_manifest
 from rayforest.errors import InputError, RefusedError, UnfinishedError
 from rayforest.stages.show import describe
@@ -105,10 +106,12 @@ def small(ran: Ran, tmp_path: Path) -> Path:
         ("score", 'score.carry=["at"]', "passed_on"),
     ],
 )
-def test_other_settings_are_refused_with_what_differs(small: Path, stage: str, setting: str, difference: str) -> None:
+def test_other_settings_are_refused_with_what_differs(
+    small: Path, stage: StageName, setting: str, difference: str
+) -> None:
     before = {path: path.read_bytes() for path in small.parent.rglob("*") if path.is_file()}
     with pytest.raises(RefusedError) as caught:
-        getattr(rayforest, stage)(small, overrides=[setting])
+        STAGES[stage](small, overrides=[setting])
     assert difference in str(caught.value)
     assert "--replace" in caught.value.next_step
     assert {path: path.read_bytes() for path in small.parent.rglob("*") if path.is_file()} == before
@@ -164,7 +167,7 @@ def test_a_nightly_run_takes_the_new_file_and_scores_everything(small: Path) -> 
     orders(90, seed=7, first=5_000).write_parquet(small.parent / "raw/part-900.parquet")
     result = rayforest.run(small)
     assert [step.resumed for step in result.steps] == [False] * 4
-    assert result.steps[-1].rows_out == 1_290
+    assert result.scored.rows_out == 1_290
     assert rayforest.read(small.parent / "out/scored").select("id").collect()["id"][-1] == "o005089"
     assert [step.resumed for step in rayforest.run(small).steps] == [True] * 4
 
@@ -173,7 +176,7 @@ def test_a_changed_score_source_needs_no_new_model(small: Path) -> None:
     setting = 'score.source="raw/part-000.parquet"'
     result = rayforest.run(small, overrides=[setting])
     assert [step.resumed for step in result.steps] == [True, True, True, False]
-    assert result.steps[-1].rows_in == 400
+    assert result.scored.rows_in == 400
 
 
 def test_files_show_and_read_tell_of_the_same_rows(payments: Payments, tmp_path: Path) -> None:
@@ -217,10 +220,10 @@ def test_nothing_published_is_an_input_error_and_makes_no_folder(tmp_path: Path,
 @pytest.mark.parametrize(
     ("stage", "first"), [("tune", "prepare"), ("export", "tune"), ("score", "export")], ids=["tune", "export", "score"]
 )
-def test_a_stage_that_comes_too_early_names_the_one_before(tmp_path: Path, stage: str, first: str) -> None:
+def test_a_stage_that_comes_too_early_names_the_one_before(tmp_path: Path, stage: StageName, first: str) -> None:
     write_orders(tmp_path, orders(50))
     project = write_project(tmp_path)
     with pytest.raises(InputError) as caught:
-        getattr(rayforest, stage)(project)
+        STAGES[stage](project)
     assert f"rayforest {first} PROJECT" in caught.value.next_step
     assert not (tmp_path / "out").exists()

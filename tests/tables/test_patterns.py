@@ -127,7 +127,7 @@ def test_a_second_run_does_nothing_where_the_results_lie_among_the_raw_files(
     first, second = (rayforest.run(project(tmp_path, source, root)) for _ in range(2))
     assert [step.resumed for step in first.steps] == [False] * 4
     assert [step.resumed for step in second.steps] == [True] * 4
-    assert second.steps[0].rows_in == second.steps[3].rows_in == 60
+    assert second.prepared.rows_in == second.scored.rows_in == 60
     assert rayforest.check(project(tmp_path, source, root)).files == 1
     assert any("not read as raw data" in note for note in rayforest.check(project(tmp_path, source, root)).notes)
 

@@ -296,7 +296,7 @@ def with_space(prepared: Path, folder: Path, *lines: str) -> rayforest.Project:
 
 def test_an_alias_of_lightgbm_stands_for_its_parameter(prepared: Path, tmp_path: Path) -> None:
     project = with_space(prepared, tmp_path, "eta = 0.3", "n_estimators = 7", "min_child_samples = [5, 20]")
-    best = rayforest.tune(project).details["best"]
+    best = rayforest.tune(project).facts.best
     params = best["params"]  # type: ignore[index]
     assert (params["num_iterations"], params["learning_rate"]) == (7, 0.3)
     assert 5 <= params["min_data_in_leaf"] <= 20
@@ -394,7 +394,7 @@ def test_a_parameter_that_cannot_be_is_refused_before_the_first_trial_and_by_che
 def test_ways_of_boosting_that_lightgbm_has_can_be_taken(prepared: Path, tmp_path: Path, lines: list[str]) -> None:
     rounds = [] if any("num_iterations" in line for line in lines) else ["num_iterations = 6"]
     result = rayforest.tune(with_space(prepared, tmp_path, *lines, *rounds))
-    assert result.details["best"]["rounds"] >= 1  # type: ignore[index]
+    assert result.facts.best["rounds"] >= 1  # type: ignore[index]
 
 
 def test_a_category_without_values_and_infinite_numbers_are_learned_from(tmp_path: Path) -> None:
@@ -403,5 +403,5 @@ def test_a_category_without_values_and_infinite_numbers_are_learned_from(tmp_pat
     )
     write_orders(tmp_path, frame)
     result = rayforest.run(write_project(tmp_path))
-    assert result.steps[-1].rows_out == 300
+    assert result.scored.rows_out == 300
     json.loads(next(Path(tmp_path).rglob("profile.json")).read_text(), parse_constant=pytest.fail)

@@ -112,7 +112,7 @@ def test_few_rows_of_a_label_are_said_before_the_search(tmp_path: Path) -> None:
     note = "the valid part has only 1 row of label 1: its metrics hang on them"
     assert f"tune: {note}" in said.messages
     assert said.messages.index(f"tune: {note}") < next(i for i, m in enumerate(said.messages) if "trial 1/" in m)
-    assert note in result.details["notes"]  # type: ignore[operator]
+    assert note in result.facts.notes  # type: ignore[operator]
 
 
 def test_without_test_rows_the_metrics_are_those_of_the_validation_part_and_say_so(tmp_path: Path) -> None:
@@ -120,14 +120,14 @@ def test_without_test_rows_the_metrics_are_those_of_the_validation_part_and_say_
     result = rayforest.tune(project)
     _, found = tuned(project)
     assert "test" not in found
-    assert found["evaluated_on"] == result.details["evaluated_on"] == "valid"
+    assert found["evaluated_on"] == result.facts.evaluated_on == "valid"
     assert found["valid"] == result.metrics
-    assert result.details["rows"] == 120
-    assert result.details["measured_on"] == "validation rows, which chose the model"
+    assert result.as_dict()["rows"] == 120
+    assert result.facts.measured_on == "validation rows, which chose the model"
     assert describe(project.stage("tuned"))["metrics"]["evaluated_on"] == "valid"
     again = rayforest.tune(project)
     assert again.resumed
-    assert (again.metrics, again.details) == (result.metrics, result.details)
+    assert (again.metrics, again.facts) == (result.metrics, result.facts)
     rayforest.export(project)
     assert json.loads((tmp_path / "out/bundle/metrics.json").read_text()) == found
 
@@ -142,10 +142,10 @@ def test_metrics_of_large_quantities_stand_apart_in_the_table_by_part() -> None:
 
 
 def test_with_test_rows_the_metrics_are_those_of_the_test_part(ran: Ran) -> None:
-    result, (_, found) = ran.result.steps[1], tuned(ran.project)
-    assert found["evaluated_on"] == result.details["evaluated_on"] == "test"
+    result, (_, found) = ran.result.tuned, tuned(ran.project)
+    assert found["evaluated_on"] == result.facts.evaluated_on == "test"
     assert found["test"] == result.metrics
-    assert result.details["measured_on"] == "test rows, which the search never saw"
+    assert result.facts.measured_on == "test rows, which the search never saw"
 
 
 def test_metrics_of_an_earlier_release_are_read() -> None:
@@ -174,8 +174,8 @@ def test_a_trial_whose_score_is_not_finite_failed_and_the_others_go_on(tmp_path:
     assert 0 < len(failed) < 8
     for record in failed:
         assert (record["score"], record["failed"]) == (None, "its rmse is no finite number")
-    assert result.details["failed_trials"] == len(failed)
-    assert result.details["best"]["params"]["learning_rate"] == 0.1  # type: ignore[index]
+    assert result.facts.failed_trials == len(failed)
+    assert result.facts.best["params"]["learning_rate"] == 0.1  # type: ignore[index]
     assert sum("failed: its rmse is no finite number" in message for message in said.messages) == len(failed)
 
 
@@ -200,9 +200,9 @@ def test_features_that_do_not_vary_and_a_constant_model_are_said(tmp_path: Path)
     result = rayforest.tune(project, reporter=said)
     note = "ignored, because they have one value in all training rows: one, no"
     assert f"tune: {note}" in said.messages
-    assert note in result.details["notes"]  # type: ignore[operator]
+    assert note in result.facts.notes  # type: ignore[operator]
     other = events(tmp_path / "constant", [i % 2 for i in range(300)], 'features.one="x * 0"')
-    notes = rayforest.tune(other).details["notes"]
+    notes = rayforest.tune(other).facts.notes
     assert notes == [
         "no feature varies in the training rows, so the model can only predict the same for every row",
         "the model is constant: it predicts the same for every row, whatever the features are",
@@ -238,7 +238,7 @@ def test_check_tells_what_the_parts_hold_as_prepare_does(tmp_path: Path) -> None
     shutil.copytree(tmp_path / "made", tmp_path, ignore=shutil.ignore_patterns("out"), dirs_exist_ok=True)
     before = rayforest.check(path, overrides=plain)
     assert "prepare quarantines 1 of 300 rows: the target is missing (1)" in before.notes
-    assert before.parts == rayforest.prepare(project).details["by_part"]
+    assert before.parts == rayforest.prepare(project).facts.by_part
     rayforest.prepare(path, overrides=plain)
     after = rayforest.check(path, overrides=plain)
     assert (after.parts, after.notes) == (before.parts, before.notes)

@@ -25,7 +25,7 @@ from typing import Any
 
 from rayforest.bundle.known_parts import TrainingTables, training_tables
 from rayforest.engine.commit import Destination
-from rayforest.engine.manifest import Manifest
+from rayforest.engine.publish import read_manifest
 from rayforest.engine.stores.opening import open_store
 from rayforest.engine.stores.store import Store
 from rayforest.errors import BundleError, InputError
@@ -125,13 +125,14 @@ def _current_folder(store: Store) -> str | None:
     return None if version is None else f"{version.base}/"
 
 
-def link_current(destination: str, manifest: Manifest) -> None:
+def link_current(destination: str) -> None:
     """Give the current bundle's files fixed paths, DEST/model.onnx and so on, for programs that know no versions.
 
     Links replace each other one by one, so rayforest itself follows `current/`. Object stores have no links.
     """
     if "://" in destination:
         return
+    manifest = read_manifest(destination)
     for name in (*manifest.extras, "manifest.json"):
         link = Path(destination) / name
         fresh = link.with_name(f".{name}-{secrets.token_hex(4)}")

@@ -7,9 +7,8 @@ thresholds. One differing bit, and there is no bundle.
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version as package_version
 from typing import Any
 
@@ -18,93 +17,124 @@ import onnx
 
 from rayforest.bundle.bundle import BUNDLE_FORMAT, link_current
 from rayforest.bundle.known_parts import training_json
-from rayforest.engine.commit import Destination, plan_key
-from rayforest.engine.publish import publish
-from rayforest.engine.stores.opening import open_store
-from rayforest.engine.usable import refuse_unusable
+from rayforest.engine.manifest import Manifest
 from rayforest.errors import ConfigError, InputError
 from rayforest.features.recipe import Recipe
 from rayforest.forest import Forest
 from rayforest.onnx.feature_graph import full_model, inexpressible, refuse_names
 from rayforest.onnx.parity import RawScorer, check_parity
 from rayforest.onnx.tree_ensemble import from_lightgbm
-from rayforest.project.sections import Project
-from rayforest.stages.result import Reporter, Silent, StageResult
+from rayforest.stages.result import Facts, StageResult
+from rayforest.stages.stage import Claimed, Context, Product, run_stage
 from rayforest.tuning.dataset import Matrix, PreparedData, encode_features
-from rayforest.tuning.tune import tuned_model
+from rayforest.tuning.tune import TunedModel, tuned_model
 
 _PACKAGES = ("rayforest", "lightgbm", "onnx", "onnxruntime", "polars", "pyarrow")
 
 
-def export(project: Project, *, replace: bool = False, reporter: Reporter | None = None) -> StageResult:
-    """Write ROOT/bundle from ROOT/tuned and ROOT/prepared.
+@dataclass(frozen=True, kw_only=True)
+class ExportedFacts(Facts):
+    """The bundle that was written, and the evidence that it is the model."""
 
-    Raises:
-        InputError: there is no tuned model, or prepare has run again since.
-        ConfigError: a feature cannot be expressed in the graph.
-        ParityError: engines differ.
-        RefusedError: the destination holds the bundle of another model.
-    """
-    began, reporter = time.monotonic(), reporter or Silent()
-    data = PreparedData(project.stage("prepared"))
-    tuned, booster, problem = tuned_model(project)
-    if tuned.summary["prepared"] != data.manifest.key:
-        raise InputError(
-            f"the model in {project.stage('tuned')} was not trained on what {project.stage('prepared')} holds now",
-            expected=f"a model of the prepared version {data.manifest.key[:16]}...",
-            found=f"one of {str(tuned.summary['prepared'])[:16]}...",
-            next_step="run: rayforest tune PROJECT --replace",
-        )
-    destination = project.stage("bundle")
-    refuse_unusable(destination)
-    ingredients: dict[str, Any] = {
-        "stage": "export",
-        "bundle_format": BUNDLE_FORMAT,
-        "export": project.export.model_dump(mode="json"),
-        "packages": {name: package_version(name) for name in _PACKAGES},
-    }
-    inputs = [("prepared", data.manifest.key), ("tuned", tuned.key)]
-    version = Destination(open_store(destination)).claim(
-        plan_key(ingredients, inputs), ingredients, inputs=inputs, replace=replace
-    )
-    manifest = version.manifest()
-    resumed = manifest is not None
-    if manifest is None:
-        refuse_inexpressible(data.recipe, project.export.graph)
-        trees = from_lightgbm(booster, labels=problem.labels or None)
-        rows = held_out_rows(data, project.export.parity_rows)
-        evidence = check_parity(booster, trees, rows, also=_kernel(trees))
-        reporter.say(f"export: {', '.join(evidence.engines)} give the same bits on {evidence.rows:,} rows")
-        files = _files(data, trees, project.export.graph)
-        files |= {
-            "booster.txt": tuned.extra("booster.txt"),
-            "metrics.json": tuned.extra("metrics.json"),
+    bundle: str
+    """Its own folder or URI."""
+    graph: str
+    """full or trees."""
+    parity: dict[str, Any]
+    """parity.json."""
+
+    def as_dict(self) -> dict[str, object]:
+        """The stage's own keys of the JSON object of --json."""
+        return {"bundle": self.bundle, "graph": self.graph, "parity": self.parity}
+
+
+@dataclass(frozen=True)
+class Export:
+    """The stage: ROOT/tuned and ROOT/prepared to ROOT/bundle."""
+
+    context: Context
+    data: PreparedData
+    tuned: TunedModel
+    command: str = field(default="export", init=False)
+
+    @classmethod
+    def look(cls, context: Context) -> Export:
+        """Open the tuned model and what it was trained on.
+
+        Raises:
+            InputError: there is no tuned model, or prepare has run again since.
+        """
+        project = context.project
+        data = PreparedData(project.stage("prepared"))
+        tuned = tuned_model(project)
+        if tuned.prepared != data.manifest.key:
+            raise InputError(
+                f"the model in {project.stage('tuned')} was not trained on what {project.stage('prepared')} holds now",
+                expected=f"a model of the prepared version {data.manifest.key[:16]}...",
+                found=f"one of {tuned.prepared[:16]}...",
+                next_step="run: rayforest tune PROJECT --replace",
+            )
+        return cls(context, data, tuned)
+
+    @property
+    def destination(self) -> str:
+        """ROOT/bundle."""
+        return self.context.project.stage("bundle")
+
+    @property
+    def inputs(self) -> Sequence[tuple[str, str]]:
+        """The plan keys of what it is made of."""
+        return [("prepared", self.data.manifest.key), ("tuned", self.tuned.manifest.key)]
+
+    def ingredients(self) -> dict[str, Any]:
+        """All that decides the bundle besides model and data."""
+        return {
+            "bundle_format": BUNDLE_FORMAT,
+            "export": self.context.project.export.model_dump(mode="json"),
+            "packages": {name: package_version(name) for name in _PACKAGES},
+        }
+
+    def work(self, claimed: Claimed) -> Product:  # noqa: ARG002  there are no shards
+        """Convert, prove, and put the files together.
+
+        Raises:
+            ConfigError: a feature cannot be expressed in the graph.
+            ParityError: engines differ.
+        """
+        data, tuned, settings = self.data, self.tuned, self.context.project.export
+        refuse_inexpressible(data.recipe, settings.graph)
+        trees = from_lightgbm(tuned.booster, labels=tuned.problem.labels or None)
+        rows = held_out_rows(data, settings.parity_rows)
+        evidence = check_parity(tuned.booster, trees, rows, also=_kernel(trees))
+        self.context.reporter.say(f"export: {', '.join(evidence.engines)} give the same bits on {evidence.rows:,} rows")
+        files = _files(data, trees, settings.graph) | {
+            "booster.txt": tuned.manifest.extra("booster.txt"),
+            "metrics.json": tuned.manifest.extra("metrics.json"),
             "parity.json": json.dumps(asdict(evidence), indent=1).encode(),
         }
         summary = {
-            "stage": "export",
             "bundle_format": BUNDLE_FORMAT,
-            "graph": project.export.graph,
-            "trees": "trees.onnx" if project.export.graph == "full" else "model.onnx",
-            "packages": ingredients["packages"],
-            "plan_keys": dict(inputs),
+            "graph": settings.graph,
+            "trees": "trees.onnx" if settings.graph == "full" else "model.onnx",
+            "packages": self.ingredients()["packages"],
+            "plan_keys": dict(self.inputs),
         }
-        manifest = publish(version, None, extra=files, summary=summary)
-    else:
-        version.make_current()
-    link_current(destination, manifest)
-    parity = json.loads(manifest.extra("parity.json"))
-    return StageResult(
-        command="export",
-        destination=destination,
-        seconds=time.monotonic() - began,
-        resumed=resumed,
-        details={
-            "bundle": version.store.locate(version.base),
-            "graph": project.export.graph,
-            "parity": parity,
-        },
-    )
+        return Product(files, summary)
+
+    def facts(self, manifest: Manifest) -> ExportedFacts:
+        """From the manifest and parity.json."""
+        return ExportedFacts(
+            bundle=manifest.store.locate(manifest.base),
+            graph=str(manifest.summary["graph"]),
+            parity=json.loads(manifest.extra("parity.json")),
+        )
+
+
+def export(context: Context, *, replace: bool = False) -> StageResult[ExportedFacts]:
+    """Write ROOT/bundle, and give the files of the current one their fixed paths. Errors: see `Export`, `run_stage`."""
+    result = run_stage(Export.look, context, replace=replace)
+    link_current(result.destination)
+    return result
 
 
 def refuse_inexpressible(recipe: Recipe, graph: str) -> None:

@@ -19,7 +19,7 @@ from rayforest.preparing.prepare import key_types, table_notes
 from rayforest.project.load import ProjectLike, loaded_project
 from rayforest.project.sections import Project
 from rayforest.scoring.scored_table import passed_on_columns, refuse_output_names, score_contract, scored_schema
-from rayforest.stages.claim import Inputs, data_source, look_at_inputs, score_source
+from rayforest.stages.inputs import Inputs, data_source, look_at_inputs, score_source
 from rayforest.tables.schema import TableSchema
 from rayforest.tuning.rehearsal import refuse_bad_values
 from rayforest.tuning.space import search_space

@@ -12,10 +12,10 @@ from rayforest.engine.stores.opening import open_store
 from rayforest.errors import InputError
 from rayforest.features.profile import Profile
 from rayforest.features.recipe import Recipe
-from rayforest.preparing.prepare import fill, ingredients, key_types
+from rayforest.preparing.prepare import Prepare
 from rayforest.project.sections import Project
-from rayforest.stages.claim import Inputs, claim_inputs, named_version
-from rayforest.stages.result import Silent
+from rayforest.stages.inputs import Inputs
+from rayforest.stages.stage import Context, claim, fill, named_version
 
 MOST_BYTES = 8 << 20
 MOST_FILES = 100
@@ -48,20 +48,19 @@ def preview(project: Project, recipe: Recipe, inputs: Inputs) -> Preview | None:
     Raises:
         UnfinishedError: prepare would not come to an end.
     """
-    keys, shard_rows = key_types(recipe, inputs.schema), project.run.shard_rows
-    decided = ingredients(project, recipe, inputs.source, keys)
-    _, key = named_version(decided, inputs, shard_rows)
-    published = open_manifest(open_store(project.stage("prepared")), key)
+    stage = Prepare(Context(project, executor=InProcess(1)), inputs, recipe)
+    published = open_manifest(open_store(stage.destination), named_version(stage)[0])
     if published is not None:
         return Preview(published.rows_in, published=True, manifest=published)
     if len(inputs.files) > MOST_FILES or sum(file.size for file in inputs.files) > MOST_BYTES:
         return None
-    store, executor = MemoryStore(f"preview-{secrets.token_hex(4)}"), InProcess(1)
-    claimed = claim_inputs(store, inputs, decided, shard_rows=shard_rows, replace=False, executor=executor)
+    store = MemoryStore(f"preview-{secrets.token_hex(4)}")
+    claimed = claim(stage, store)
     try:
-        manifest = fill(project, recipe, inputs, keys, claimed, executor, Silent())
+        manifest = fill(stage, claimed)
     except InputError as error:
-        return Preview(claimed.plan.rows, published=False, refusal=_elsewhere(error, store))
+        rows = claimed.plan.rows if claimed.plan is not None else 0
+        return Preview(rows, published=False, refusal=_elsewhere(error, store))
     return Preview(manifest.rows_in, published=False, manifest=manifest)
 
 

@@ -12,7 +12,7 @@ from rayforest.features.recipe import Recipe
 from rayforest.metrics.defined import refuse_undefined
 from rayforest.metrics.problem import find_problem
 from rayforest.project.sections import Project
-from rayforest.stages.claim import Inputs
+from rayforest.stages.inputs import Inputs
 from rayforest.tuning.notes import notes_before
 
 A_FEW_ROWS = 50

@@ -7,105 +7,154 @@ says, and which part of the training tables the row belongs to; rows that fail t
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
+from typing import Any
 
 import pyarrow as pa
 
 from rayforest.bundle.bundle import Bundle, load_bundle
 from rayforest.bundle.outputs import Outputs
-from rayforest.engine.executors import Executor
-from rayforest.engine.publish import clean, publish
+from rayforest.engine.manifest import Manifest
 from rayforest.engine.run import records, run_step
+from rayforest.features.contract import Contract
 from rayforest.features.recipe import SPLIT_COLUMN
-from rayforest.project.sections import Project
 from rayforest.scoring.scored_table import passed_on_columns, score_contract, scored_schema
 from rayforest.scoring.task import ScoreTask
 from rayforest.scoring.totals import Totals, read_document
-from rayforest.stages.claim import Inputs, claim_inputs, look_at_inputs, score_source
-from rayforest.stages.result import Reporter, Silent, StageResult
+from rayforest.stages.inputs import Inputs, look_at_inputs, score_source
+from rayforest.stages.result import Facts, StageResult
+from rayforest.stages.stage import Claimed, Context, Product, run_stage
 
 FORMAT_VERSION = 3
 """Of scored files. A change here changes every plan key."""
 
 
-def score(
-    project: Project, *, replace: bool = False, executor: Executor, reporter: Reporter | None = None
-) -> StageResult:
-    """Score `score.source` with ROOT/bundle into ROOT/scored or `score.destination`.
+@dataclass(frozen=True, kw_only=True)
+class ScoredFacts(Facts):
+    """What was learnt of the scored rows; `metrics` are of those with a target that the model was not trained on."""
 
-    Raises:
-        InputError: there is no bundle, or an input is missing or unreadable.
-        ConfigError: the source lacks a column that the bundle needs.
-        RefusedError: the destination holds the scores of other inputs, another bundle or other settings.
-        UnfinishedError: shards failed, or the error budget is exceeded.
-    """
-    began, reporter = time.monotonic(), reporter or Silent()
-    bundle = load_bundle(project.stage("bundle"))
-    source, destination = score_source(project), project.stage("scored")
-    recipe, outputs = bundle.recipe, Outputs.of(project.score, bundle.problem)
-    inputs = look_at_inputs(source, destination, executor)
-    for note in inputs.notes:
-        reporter.say(f"score: {note}")
-    contract = score_contract(recipe, project.score, inputs.schema).written_as(inputs.source.csv)
-    names = passed_on_columns(recipe, project.score)
-    with_split, notes = _has_split(bundle, names, inputs)
-    split = [pa.field(SPLIT_COLUMN, pa.string())] if with_split else []
-    schema = scored_schema(recipe, project.score, inputs.schema, [*outputs.schema(), *split])
-    claimed = claim_inputs(
-        destination,
-        inputs,
-        {
-            "stage": "score",
+    engine: tuple[str, str] | None
+    """What added up the trees, and why; None where the result was there already."""
+    document: dict[str, Any]
+    """metrics.json."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the metrics should know."""
+        return list(self.document.get("notes", []))
+
+    def as_dict(self) -> dict[str, object]:
+        """The stage's own keys of the JSON object of --json."""
+        engine = {} if self.engine is None else dict(zip(("engine", "engine_because"), self.engine, strict=True))
+        return engine | {k: v for k, v in self.document.items() if k not in ("metrics", "format_version")}
+
+
+@dataclass
+class Score:
+    """The stage: score.source and ROOT/bundle to ROOT/scored or score.destination."""
+
+    context: Context
+    inputs: Inputs
+    bundle: Bundle
+    contract: Contract
+    """What the rows of this run must hold."""
+    command: str = field(default="score", init=False)
+    _engine: tuple[str, str] | None = field(default=None, init=False)
+
+    @classmethod
+    def look(cls, context: Context) -> Score:
+        """Load the bundle and open the tables to score.
+
+        Raises:
+            InputError: there is no bundle, or an input is missing or unreadable.
+            ConfigError: the source lacks a column that the bundle needs.
+        """
+        project = context.project
+        bundle = load_bundle(project.stage("bundle"))
+        inputs = look_at_inputs(score_source(project), project.stage("scored"), context.executor)
+        for note in inputs.notes:
+            context.reporter.say(f"score: {note}")
+        contract = score_contract(bundle.recipe, project.score, inputs.schema)
+        return cls(context, inputs, bundle, contract.written_as(inputs.source.csv))
+
+    @property
+    def destination(self) -> str:
+        """ROOT/scored, or score.destination."""
+        return self.context.project.stage("scored")
+
+    def ingredients(self) -> dict[str, Any]:
+        """All that decides the scored bytes besides the inputs."""
+        source = self.inputs.source
+        return {
             "format_version": FORMAT_VERSION,
-            "bundle": bundle.digest,
-            "threshold": outputs.threshold,
-            "passed_on": list(names),
-            "schema": [f"{f.name}: {f.type}" for f in schema],
+            "bundle": self.bundle.digest,
+            "threshold": self._outputs.threshold,
+            "passed_on": list(self._passed_on),
+            "schema": [f"{f.name}: {f.type}" for f in self._schema],
             "format": None if source.csv is None else asdict(source.csv),
-        },
-        shard_rows=project.run.shard_rows,
-        replace=replace,
-        executor=executor,
-    )
-    version, plan = claimed.version, claimed.plan
-    manifest = version.manifest()
-    resumed, details = manifest is not None, dict[str, object]()
-    if manifest is None:
-        settings = (project.score.engine, source, contract, names, outputs, schema, with_split)
-        task = ScoreTask(bundle.location, bundle.digest, *settings)
-        engine, why = task.prove(next(iter(plan), None))
-        details = {"engine": engine, "engine_because": why}
-        reporter.say(f"score: {plan.rows:,} rows in {plan.shards:,} shards, engine {engine}: {why}")
-        on_progress = partial(reporter.progress, "score")
-        run_step(version, plan, task, executor, policy=project.policy, on_progress=on_progress)
-        totals = Totals(outputs.threshold)
+        }
+
+    def work(self, claimed: Claimed) -> Product:
+        """Prove the engine, and score every shard.
+
+        Raises:
+            UnfinishedError: shards failed, or the error budget is exceeded.
+        """
+        context, project, bundle = self.context, self.context.project, self.bundle
+        version, plan = claimed.version, claimed.plan
+        assert plan is not None  # noqa: S101  raw tables have shards
+        task = ScoreTask(
+            bundle.location,
+            bundle.digest,
+            project.score.engine,
+            self.inputs.source,
+            self.contract,
+            self._passed_on,
+            self._outputs,
+            self._schema,
+            self._split_column[0],
+        )
+        self._engine = task.prove(next(iter(plan), None))
+        engine, why = self._engine
+        context.reporter.say(f"score: {plan.rows:,} rows in {plan.shards:,} shards, engine {engine}: {why}")
+        on_progress = partial(context.reporter.progress, "score")
+        run_step(version, plan, task, context.executor, policy=project.policy, on_progress=on_progress)
+        totals = Totals(self._outputs.threshold)
         for record in records(version, plan):
             if record.sidecar is not None:
                 totals.merge(Totals.from_json(version.store.get(record.sidecar)))
         document = totals.document(bundle.problem, bundle.training[1])
-        document["notes"] += notes
-        extra = {"metrics.json": json.dumps(document, indent=1).encode()}
-        manifest = publish(version, plan, extra=extra, summary={"stage": "score", "bundle": bundle.digest})
-        clean(version)
-    else:
-        project.policy.accept(manifest)
-        version.make_current()
-    told = read_document(manifest.extra("metrics.json"))
-    return StageResult(
-        command="score",
-        destination=destination,
-        seconds=time.monotonic() - began,
-        rows_in=manifest.rows_in,
-        rows_out=manifest.rows_out,
-        rows_quarantined=manifest.rows_quarantined,
-        shards=manifest.shards,
-        resumed=resumed,
-        metrics=told["metrics"],
-        reasons=manifest.reasons,
-        details=details | {k: v for k, v in told.items() if k not in ("metrics", "format_version")},
-    )
+        document["notes"] += self._split_column[1]
+        return Product({"metrics.json": json.dumps(document, indent=1).encode()}, {"bundle": bundle.digest})
+
+    def facts(self, manifest: Manifest) -> ScoredFacts:
+        """From metrics.json."""
+        document = read_document(manifest.extra("metrics.json"))
+        return ScoredFacts(metrics=document["metrics"], engine=self._engine, document=document)
+
+    @cached_property
+    def _outputs(self) -> Outputs:
+        return Outputs.of(self.context.project.score, self.bundle.problem)
+
+    @cached_property
+    def _passed_on(self) -> tuple[str, ...]:
+        return passed_on_columns(self.bundle.recipe, self.context.project.score)
+
+    @cached_property
+    def _split_column(self) -> tuple[bool, list[str]]:
+        return _has_split(self.bundle, self._passed_on, self.inputs)
+
+    @cached_property
+    def _schema(self) -> pa.Schema:
+        split = [pa.field(SPLIT_COLUMN, pa.string())] if self._split_column[0] else []
+        fields = [*self._outputs.schema(), *split]
+        return scored_schema(self.bundle.recipe, self.context.project.score, self.inputs.schema, fields)
+
+
+def score(context: Context, *, replace: bool = False) -> StageResult[ScoredFacts]:
+    """Score score.source into ROOT/scored or score.destination. Errors: see `Score`, `run_stage`."""
+    return run_stage(Score.look, context, replace=replace)
 
 
 def _has_split(bundle: Bundle, passed_on: tuple[str, ...], inputs: Inputs) -> tuple[bool, list[str]]:

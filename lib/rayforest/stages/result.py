@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from rayforest.engine.progress import Progress
 
@@ -33,8 +33,23 @@ class Silent:
         """Nothing."""
 
 
-@dataclass(frozen=True)
-class StageResult:
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a stage tells of its result besides rows and shards; each stage has its own kind."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    """By name; see the stage for the rows that they are measured on."""
+
+    def as_dict(self) -> dict[str, object]:
+        """The stage's own keys of the JSON object of --json."""
+        return {}
+
+
+FactsT_co = TypeVar("FactsT_co", bound=Facts, covariant=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult(Generic[FactsT_co]):
     """What a stage did."""
 
     command: str
@@ -42,16 +57,20 @@ class StageResult:
     """Folder or URI."""
     seconds: float
     rows_in: int | None = None
+    """Rows, in all shards; these four are None where a stage has no shards."""
     rows_out: int | None = None
     rows_quarantined: int | None = None
     shards: int | None = None
     resumed: bool = False
     """Whether all of it was already there."""
-    metrics: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     """Quarantined rows by reason, the most frequent first."""
-    details: dict[str, object] = field(default_factory=dict)
-    """Further facts of this stage, for people and logs."""
+    facts: FactsT_co
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics by name."""
+        return self.facts.metrics
 
     def as_dict(self) -> dict[str, object]:
         """The JSON object of --json."""
@@ -70,4 +89,4 @@ class StageResult:
             table["metrics"] = self.metrics
         if self.reasons:
             table["quarantine_reasons"] = self.reasons
-        return table | self.details
+        return table | self.facts.as_dict()

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from rayforest.metrics.exact import Evaluation
 from rayforest.metrics.problem import Problem
+from rayforest.stages.result import Facts
 from rayforest.tuning.search import TrialRecord
 
 WHICH_ROWS = {"test": "test rows, which the search never saw", "valid": "validation rows, which chose the model"}
@@ -95,13 +96,42 @@ class Outcome:
             table.get("notes", []),
         )
 
-    def details(self) -> dict[str, object]:
-        """For `StageResult.details`."""
+    def facts(self) -> TunedFacts:
+        """What is told of it."""
+        return TunedFacts(
+            metrics=self.metrics,
+            of_rows=self.of_rows,
+            evaluated_on=self.evaluated_on,
+            measured_on=WHICH_ROWS[self.evaluated_on],
+            notes=list(self.notes),
+            trials=self.trials,
+            best=dict(self.best),
+            failed_trials=self.failed_trials,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunedFacts(Facts):
+    """What came of a search; `metrics` are of the best model, beside baselines, on the part `evaluated_on`."""
+
+    of_rows: dict[str, Any]
+    """How many rows these are, and which metrics they do not define: `Evaluation.as_dict`."""
+    evaluated_on: Literal["test", "valid"]
+    measured_on: str
+    """The same in words."""
+    notes: list[str]
+    trials: int
+    best: dict[str, Any]
+    """trial, params, rounds, and the score that chose it by its name."""
+    failed_trials: int = 0
+
+    def as_dict(self) -> dict[str, object]:
+        """The stage's own keys of the JSON object of --json."""
         return {
             **self.of_rows,
             "evaluated_on": self.evaluated_on,
-            "measured_on": WHICH_ROWS[self.evaluated_on],
-            "notes": list(self.notes),
+            "measured_on": self.measured_on,
+            "notes": self.notes,
             "trials": self.trials,
-            "best": dict(self.best),
+            "best": self.best,
         } | ({"failed_trials": self.failed_trials} if self.failed_trials else {})

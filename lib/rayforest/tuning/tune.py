@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
 import lightgbm as lgb
 import numpy as np
 
-from rayforest.engine.commit import Destination, Version, plan_key
-from rayforest.engine.executors import Executor
+from rayforest.engine.commit import Destination, Version
 from rayforest.engine.manifest import Manifest
-from rayforest.engine.publish import publish, read_manifest
+from rayforest.engine.publish import read_manifest
 from rayforest.engine.stores.opening import open_store
-from rayforest.engine.usable import refuse_unusable
 from rayforest.metrics.defined import refuse_undefined
 from rayforest.metrics.exact import baseline, evaluate, gather, model_is_constant
 from rayforest.metrics.problem import Problem, find_problem
 from rayforest.project.sections import Project
-from rayforest.stages.result import Reporter, Silent, StageResult
+from rayforest.stages.result import Reporter, StageResult
+from rayforest.stages.stage import Claimed, Context, Product, run_stage
 from rayforest.tuning.dataset import PreparedData
 from rayforest.tuning.notes import notes_before
-from rayforest.tuning.outcome import Outcome
+from rayforest.tuning.outcome import Outcome, TunedFacts
 from rayforest.tuning.quiet import quiet_lightgbm
 from rayforest.tuning.rehearsal import refuse_bad_values
 from rayforest.tuning.search import Search, TrialRecord, best_of, search
-from rayforest.tuning.space import search_space
+from rayforest.tuning.space import Space, search_space
 from rayforest.tuning.trial import Trainer, TrainingSet
 
 FORMAT_VERSION = 2
@@ -41,69 +40,94 @@ DEFAULT_WIDTH = 2
 """Trials at the same time where the project does not say: a fixed number, so that the search is the same everywhere."""
 
 
-def tune(
-    project: Project, *, replace: bool = False, executor: Executor, reporter: Reporter | None = None
-) -> StageResult:
-    """Search hyperparameters on ROOT/prepared and keep the best model in ROOT/tuned.
+@dataclass(frozen=True)
+class Tune:
+    """The stage: ROOT/prepared to ROOT/tuned."""
 
-    Raises:
-        ConfigError: there is no target, or metric and space do not fit it.
-        InputError: nothing is prepared, or there is nothing to learn.
-        RefusedError: the destination holds another search.
-    """
-    began, reporter = time.monotonic(), reporter or Silent()
-    data = PreparedData(project.stage("prepared"))
-    problem = find_problem(data.recipe, data.profile, project.tune.metric)
-    refuse_undefined(problem, data.profile, project.split)
-    space = search_space(project.tune.space, categories=bool(data.categories))
-    refuse_bad_values(space, problem.kind, len(data.feature_names))
-    width = project.tune.workers or DEFAULT_WIDTH
-    settings = Search(
-        space=space,
-        trials=project.tune.trials,
-        budget_s=project.tune.budget_s,
-        width=width,
-        seed=project.project.seed,
-        higher_is_better=problem.higher_is_better,
-    )
-    destination = project.stage("tuned")
-    refuse_unusable(destination)
-    ingredients: dict[str, Any] = {
-        "stage": "tune",
-        "format_version": FORMAT_VERSION,
-        "problem": json.loads(problem.to_json()),
-        "tune": project.tune.model_dump(mode="json", exclude={"workers"}) | {"width": width},
-        "seed": project.project.seed,
-        "prepared": data.manifest.key,
-    }
-    target = Destination(open_store(destination))
-    version = target.claim(plan_key(ingredients, []), ingredients, replace=replace)
-    manifest = version.manifest()
-    resumed = manifest is not None
-    if manifest is None:
-        notes = _introduce(data, problem, reporter)
+    context: Context
+    data: PreparedData
+    problem: Problem
+    space: Space
+    command: str = field(default="tune", init=False)
+    inputs: Sequence[tuple[str, str]] = field(default=(), init=False)
+
+    @classmethod
+    def look(cls, context: Context) -> Tune:
+        """Find out what is to be learnt, and refuse a search that cannot come to anything.
+
+        Raises:
+            ConfigError: there is no target, or metric and space do not fit it.
+            InputError: nothing is prepared, or there is nothing to learn.
+        """
+        project = context.project
+        data = PreparedData(project.stage("prepared"))
+        problem = find_problem(data.recipe, data.profile, project.tune.metric)
+        refuse_undefined(problem, data.profile, project.split)
+        space = search_space(project.tune.space, categories=bool(data.categories))
+        refuse_bad_values(space, problem.kind, len(data.feature_names))
+        return cls(context, data, problem, space)
+
+    @property
+    def destination(self) -> str:
+        """ROOT/tuned."""
+        return self.context.project.stage("tuned")
+
+    def ingredients(self) -> dict[str, Any]:
+        """All that decides which trials there are."""
+        project = self.context.project
+        return {
+            "format_version": FORMAT_VERSION,
+            "problem": json.loads(self.problem.to_json()),
+            "tune": project.tune.model_dump(mode="json", exclude={"workers"}) | {"width": self._width},
+            "seed": project.project.seed,
+            "prepared": self.data.manifest.key,
+        }
+
+    def work(self, claimed: Claimed) -> Product:
+        """Search, and evaluate the best model.
+
+        Raises:
+            InputError: no trial came to a score.
+        """
+        context, data, problem, version = self.context, self.data, self.problem, claimed.version
+        notes = _introduce(data, problem, context.reporter)
+        settings = self._search
         pinned = PreparedData(data.destination, data.manifest.key)  # a new version may appear while trials run
-        trainer = partial(Trainer, partial(TrainingSet, pinned, problem, project.project.seed, dict(space.shared)))
-        tell = partial(_tell, reporter, problem, settings.trials)
-        earlier = list(_same_search(target, version))
-        trials = search(settings, version, executor, trainer, tell, earlier=earlier)
+        trainer = partial(Trainer, partial(TrainingSet, pinned, problem, settings.seed, dict(self.space.shared)))
+        tell = partial(_tell, context.reporter, problem, settings.trials)
+        earlier = list(_same_search(Destination(version.store), version))
+        trials = search(settings, version, context.executor, trainer, tell, earlier=earlier)
         outcome = _evaluated(data, problem, trials, notes)
         for note in outcome.notes[len(notes) :]:
-            reporter.say(f"tune: {note}")
-        extras = {"booster.txt": best_of(trials, higher_is_better=problem.higher_is_better).model.encode()}
-        extras["metrics.json"] = outcome.to_json()
-        manifest = publish(version, None, extra=extras, summary={"stage": "tune", "prepared": data.manifest.key})
-    else:
-        version.make_current()
-    outcome = Outcome.from_json(manifest.extra("metrics.json"))
-    return StageResult(
-        command="tune",
-        destination=destination,
-        seconds=time.monotonic() - began,
-        resumed=resumed,
-        metrics=outcome.metrics,
-        details=outcome.details(),
-    )
+            context.reporter.say(f"tune: {note}")
+        best = best_of(trials, higher_is_better=problem.higher_is_better)
+        extras = {"booster.txt": best.model.encode(), "metrics.json": outcome.to_json()}
+        return Product(extras, {"prepared": data.manifest.key})
+
+    def facts(self, manifest: Manifest) -> TunedFacts:
+        """From metrics.json."""
+        return Outcome.from_json(manifest.extra("metrics.json")).facts()
+
+    @property
+    def _width(self) -> int:
+        return self.context.project.tune.workers or DEFAULT_WIDTH
+
+    @property
+    def _search(self) -> Search:
+        project = self.context.project
+        return Search(
+            space=self.space,
+            trials=project.tune.trials,
+            budget_s=project.tune.budget_s,
+            width=self._width,
+            seed=project.project.seed,
+            higher_is_better=self.problem.higher_is_better,
+        )
+
+
+def tune(context: Context, *, replace: bool = False) -> StageResult[TunedFacts]:
+    """Search on ROOT/prepared, and keep the best model in ROOT/tuned. Errors: see `Tune`, `run_stage`."""
+    return run_stage(Tune.look, context, replace=replace)
 
 
 def _introduce(data: PreparedData, problem: Problem, reporter: Reporter) -> list[str]:
@@ -154,9 +178,28 @@ def _evaluated(data: PreparedData, problem: Problem, trials: list[TrialRecord], 
     return Outcome.of(problem, part, found, baseline(problem, training, labels), trials, best, notes)
 
 
-def tuned_model(project: Project) -> tuple[Manifest, lgb.Booster, Problem]:
-    """What tune left: its manifest, the booster, and the problem that it solves."""
+@dataclass(frozen=True)
+class TunedModel:
+    """What tune left."""
+
+    manifest: Manifest
+    booster: lgb.Booster
+    problem: Problem
+    """That the booster solves."""
+
+    @property
+    def prepared(self) -> str:
+        """Plan key of the prepared version that it was trained on."""
+        return str(self.manifest.summary["prepared"])
+
+
+def tuned_model(project: Project) -> TunedModel:
+    """The model in ROOT/tuned.
+
+    Raises:
+        InputError: there is none.
+    """
     manifest = read_manifest(open_store(project.stage("tuned")), next_step="first run: rayforest tune PROJECT")
     quiet_lightgbm()
     booster = lgb.Booster(model_str=manifest.extra("booster.txt").decode())
-    return manifest, booster, Outcome.from_json(manifest.extra("metrics.json")).problem
+    return TunedModel(manifest, booster, Outcome.from_json(manifest.extra("metrics.json")).problem)

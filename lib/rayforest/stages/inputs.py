@@ -1,4 +1,4 @@
-"""From a source to a claimed version with a plan: what prepare and score begin with.
+"""The raw tables of a stage: from the project's words for them to files, columns, and a plan of shards.
 
 A resume looks at each file's size and time of change only: where all files look as the plan remembers them, none is
 opened.
@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from rayforest.engine.commit import Destination, Version, canonical_json, plan_key
+from rayforest.engine.commit import Destination, Version, canonical_json
 from rayforest.engine.executors import Executor, InProcess
 from rayforest.engine.plan import Plan
 from rayforest.engine.shards import InputFile, Piece, plan_shards
 from rayforest.engine.stores.opening import open_store
-from rayforest.engine.stores.store import Store
 from rayforest.engine.usable import refuse_unusable
 from rayforest.errors import ConfigError
 from rayforest.project.sections import FormatSection, Project, Stage
@@ -112,14 +111,6 @@ class Inputs:
         return next((reason for reason in found if reason is not None), None)
 
 
-@dataclass(frozen=True)
-class Claimed:
-    """A version of a destination that is this run's to fill, and its plan."""
-
-    version: Version
-    plan: Plan
-
-
 def look_at_inputs(source: Source, destination: str, executor: Executor | None = None) -> Inputs:
     """List the files of a source and find out what their columns are.
 
@@ -164,47 +155,24 @@ def look_at_inputs(source: Source, destination: str, executor: Executor | None =
     )
 
 
-def named_version(ingredients: Mapping[str, Any], inputs: Inputs, shard_rows: int | None) -> tuple[dict[str, Any], str]:
-    """All that a version depends on besides its inputs' contents, and its plan key."""
-    named = dict(ingredients) | {"shard_rows": shard_rows}
-    return named, plan_key(named, inputs.named)
-
-
-def claim_inputs(
-    destination: str | Store,
-    inputs: Inputs,
-    ingredients: Mapping[str, Any],
-    *,
-    shard_rows: int | None,
-    replace: bool,
-    executor: Executor,
-) -> Claimed:
-    """Claim the version that the inputs' contents and the ingredients name, and plan its shards.
+def plan_inputs(version: Version, inputs: Inputs, shard_rows: int | None, executor: Executor) -> Plan:
+    """Cut the inputs of a version into shards, and keep the schema that was found beside the plan.
 
     Args:
-        destination: what to claim.
+        version: a claimed one without a plan.
         inputs: what `look_at_inputs` found.
-        ingredients: what else the result depends on.
         shard_rows: rows of a shard at most; None for a good number.
-        replace: whether a new version may take the place of another plan's.
         executor: counts the rows of text tables.
 
     Raises:
         InputError: an input is unreadable.
-        RefusedError: the destination holds another plan and `replace` is false.
     """
-    target = Destination(open_store(destination) if isinstance(destination, str) else destination)
-    named, key = named_version(ingredients, inputs, shard_rows)
-    version = target.claim(key, named, inputs=inputs.named, replace=replace)
-    plan = version.plan()
-    if plan is None:
-        version.create(_TABLE, canonical_json(_how_read(inputs.source) | inputs.schema.as_dict()))
-        whole = 1 if shard_rows else 2
-        pieces = _pieces(inputs, shard_rows or SHARD_ROWS, executor)
-        plan = version.write_plan(
-            plan_shards(pieces, shard_rows=shard_rows or SHARD_ROWS, shard_bytes=SHARD_BYTES, whole_shards=whole)
-        )
-    return Claimed(version, plan)
+    version.create(_TABLE, canonical_json(_how_read(inputs.source) | inputs.schema.as_dict()))
+    whole = 1 if shard_rows else 2
+    pieces = _pieces(inputs, shard_rows or SHARD_ROWS, executor)
+    return version.write_plan(
+        plan_shards(pieces, shard_rows=shard_rows or SHARD_ROWS, shard_bytes=SHARD_BYTES, whole_shards=whole)
+    )
 
 
 def _pieces(inputs: Inputs, shard_rows: int, executor: Executor) -> Iterator[InputFile]:

@@ -1,0 +1,112 @@
+"""A shard of raw rows to feature rows: read, check, compute, split, describe, write."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from rayforest.engine.attempt import Attempt
+from rayforest.engine.commit import Version
+from rayforest.engine.shards import Shard
+from rayforest.features.contract import RowChecks, Verdicts
+from rayforest.features.passed_on import passed_on
+from rayforest.features.profile import ColumnProfile, Profile
+from rayforest.features.recipe import PARTS, SPLIT_COLUMN, TARGET_COLUMN, Recipe
+from rayforest.preparing.split import TimeSplit, time_numbers
+from rayforest.preparing.split_rule import SplitRule, part_names
+from rayforest.preparing.survey import duplicates_of
+from rayforest.tables.batch import RawBatch, Source
+from rayforest.tables.conversion import frame_of
+from rayforest.tables.reading import read
+
+
+@dataclass(frozen=True)
+class PrepareTask:
+    """A shard of raw rows to feature rows, quarantined rows and a profile."""
+
+    recipe: Recipe
+    source: Source
+    split: SplitRule
+    schema: pa.Schema
+    version: Version
+    buckets: int
+    """Buckets of the duplicates step; 0 where there is no key."""
+
+    def __call__(self, shard: Shard, attempt: Attempt) -> None:
+        """Prepare one shard."""
+        profile, before = Profile(), 0
+        repeated = duplicates_of(self.version, self.buckets, shard.index) if self.buckets else None
+        names, check_rows = [c.name for c in self.recipe.contract.columns], RowChecks(self.recipe.contract)
+        for piece in shard.slices:
+            for batch in read(piece, self.source, names):
+                attempt.count_in(len(batch.rows) + len(batch.broken))
+                typed, verdicts = check_rows(batch.table)
+                if repeated is not None:
+                    places = batch.rows - piece.first_row + before
+                    verdicts.fail(np.isin(places, repeated), "the key is repeated")
+                times = self._times(typed)
+                frame = self._features(batch, typed, times, verdicts, profile)
+                if verdicts.failed.any() or batch.broken:
+                    attempt.quarantine(verdicts.quarantine(batch))
+                keep = ~verdicts.failed
+                good = frame.filter(pl.Series(keep))
+                if good.height:
+                    self._describe(good, None if times is None else time_numbers(times)[keep], profile)
+                    attempt.write(good.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(self.schema))
+            before += piece.rows
+        attempt.sidecar(profile.to_json())
+
+    def _times(self, typed: pl.DataFrame) -> pl.Series | None:
+        expression = self.recipe.time_expression
+        return None if expression is None else typed.select(expression.to_polars()).to_series()
+
+    def _features(
+        self, batch: RawBatch, typed: pl.DataFrame, times: pl.Series | None, verdicts: Verdicts, profile: Profile
+    ) -> pl.DataFrame:
+        """All output columns for all rows of the batch; a missing target or time fails the row."""
+        recipe, parts = self.recipe, list[pl.Series]()
+        columns = {column.name: column for column in recipe.contract.columns}
+        for name, stored in zip(recipe.key, recipe.key_names, strict=True):
+            field = self.schema.field(stored).with_name(name)
+            column = passed_on(batch.table, field, columns[name], verdicts)
+            parts.append(frame_of(pa.table({stored: column}))[stored])
+        target = recipe.target_value()
+        if target is not None:
+            labels = typed.select(target.alias(TARGET_COLUMN)).to_series()
+            verdicts.fail(labels.is_null(), "the target is missing")
+            if labels.dtype == pl.Float64:
+                verdicts.fail(labels.is_infinite(), "the target is infinite")
+            parts.append(labels)
+        parts.append(self._split(batch, times, verdicts, profile))
+        return pl.DataFrame([*parts, *typed.select(recipe.feature_values()).get_columns()])
+
+    def _split(self, batch: RawBatch, times: pl.Series | None, verdicts: Verdicts, profile: Profile) -> pl.Series:
+        split = self.split.split
+        if isinstance(split, TimeSplit):
+            assert times is not None  # noqa: S101  a split by time has a time
+            verdicts.fail(times.is_null(), "the time is missing")
+            return part_names(split.assign(times))
+        hashes = split.hashes(self.split.keys(self.recipe, batch.table, batch.file, batch.rows))
+        profile.count_split_keys(hashes[~verdicts.failed])
+        return part_names(split.assign(hashes))
+
+    def _describe(self, good: pl.DataFrame, times: npt.NDArray[np.float64] | None, profile: Profile) -> None:
+        training = good.filter(pl.col(SPLIT_COLUMN) == "train")
+        profile.add(
+            Profile(
+                columns={name: ColumnProfile.of(training[name]) for name, _ in self.recipe.features},
+                parts=Counter(dict(good[SPLIT_COLUMN].value_counts().iter_rows())),
+                timestamps=self.recipe.time_is_timestamp,
+            )
+        )
+        for part in PARTS:
+            rows = good[SPLIT_COLUMN] == part
+            if self.recipe.target is not None:
+                profile.count_labels(part, good[TARGET_COLUMN].filter(rows))
+            if times is not None:
+                profile.count_times(part, times[rows.to_numpy()])
