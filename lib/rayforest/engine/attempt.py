@@ -31,6 +31,8 @@ QUARANTINE_SCHEMA = pa.schema(
         pa.field("raw", pa.string()),
     ]
 )
+"""Of every quarantine file. `file` is the path in the source, `row` the 0-based data row in it, `raw` the line of a CSV
+file or the row's values as a JSON object. Only `raw` is ever null; all are nullable, as in files that exist."""
 _KEPT_REASONS = 20
 
 
@@ -64,7 +66,7 @@ class Attempt:
         self._data.write(data)
 
     def quarantine(self, rows: pa.Table | pa.RecordBatch) -> None:
-        """Set rows aside: file (string), row (int64, 0-based data row), reason (string), raw (string)."""
+        """Set rows aside, with the columns of QUARANTINE_SCHEMA."""
         self._go_on()
         self._quarantine.write(rows)
         for counted in pc.value_counts(rows.column("reason")).to_pylist():

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from rayforest.engine.attempt import QUARANTINE_SCHEMA
 from rayforest.errors import ConfigError
 from rayforest.kinds import Kind
 from rayforest.project.sections import ColumnSection
@@ -26,16 +27,6 @@ from rayforest.sql.casts import BLANKS
 from rayforest.tables.batch import CsvFormat, RawBatch
 from rayforest.tables.conversion import EXACT_NUMBERS, frame_of, inexact_integer, to_kind
 from rayforest.tables.number_style import NumberStyle
-
-QUARANTINE_SCHEMA = pa.schema(
-    [
-        pa.field("file", pa.string(), nullable=False),
-        pa.field("row", pa.int64(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("raw", pa.string()),
-    ]
-)
-"""`row` is the 0-based data row in `file`; `raw` is the line of a CSV file, or the row's values as a JSON object."""
 
 
 @dataclass(frozen=True)
