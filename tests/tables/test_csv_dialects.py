@@ -24,6 +24,7 @@ FORMS = {
     "quote": CsvFormat(quote="'"),
     "no quote": CsvFormat(quote=""),
     "comment": CsvFormat(comment="#"),
+    "comment, escape": CsvFormat(comment="#", escape="\\"),
     "all": CsvFormat(quote="'", escape="\\", comment="#", trim=True),
     "trailing": CsvFormat(trailing_delimiter=True),
     "trailing, trimmed": CsvFormat(trailing_delimiter=True, trim=True, comment="#"),
@@ -47,6 +48,7 @@ slow = settings(
 @slow
 @given(bodies, st.integers(1, 5), st.integers(1, 40))
 @example('\\\n,"\n', 1, 1)  # with an escape, the first line of the row that is not believed ends after the comma
+@example('"\n#",\\\n,"\n', 1, 1)  # the second line is a comment only where the first one is a broken row
 def test_any_slicing_gives_the_rows_of_one_slice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: CsvFormat, body: str, shard_rows: int, piece_bytes: int
 ) -> None:
@@ -115,9 +117,8 @@ def test_comments_are_left_out_wherever_they_stand_but_not_in_quotes(tmp_path: P
 
 
 def test_a_comment_ends_with_its_line_even_if_that_ends_in_an_escape(tmp_path: Path) -> None:
-    form = CsvFormat(comment="#", escape="\\")
     text = 'id,t\n# from C:\\data\\\n1,"a \\" b"\n#\\\\\\\n2,\\#\n3,x\\\n# no comment\n'
-    assert values(tmp_path, text, form) == [("1", 'a " b'), ("2", "#"), ("3", "x\n# no comment")]
+    assert values(tmp_path, text, FORMS["comment, escape"]) == [("1", 'a " b'), ("2", "#"), ("3", "x\n# no comment")]
 
 
 def test_a_delimiter_that_ends_each_row_separates_nothing_where_the_project_says_so(tmp_path: Path) -> None:

@@ -74,7 +74,8 @@ def rows_one_character_at_a_time(text: str, dialect: Dialect) -> list[tuple[int,
         end, holds = row_end(text, at, dialect)
         line = (ESCAPED_LINE if dialect.escape else LINE).match(text, at, end)
         assert line is not None
-        alone = not holds and (line.end() < end or end == len(text))
+        goes_on = end == len(text) and text[at:end].endswith(("\n", "\r"))
+        alone = (not holds and end == len(text)) or (line.end() < end and (goes_on or not holds))
         if alone:
             end = line.end()
         row = text[at:end]
@@ -112,6 +113,7 @@ def test_rows_are_the_same_wherever_the_stream_is_cut_into_blocks(text: str, dia
 @settings(derandomize=True, deadline=None, max_examples=600)
 @given(texts, dialects, st.integers(0, 60))
 @example('\\\n,"\n', Dialect(escape=ord("\\")), 1)
+@example('"\n#",\\\n,"', Dialect(escape=ord("\\"), comment=ord("#")), 1)  # a comment, once it is read anew
 def test_rows_are_the_same_in_any_piece_that_begins_and_ends_with_one(text: str, dialect: Dialect, pick: int) -> None:
     whole = rows_by_scanner(text.encode(), [], dialect)
     if whole:
@@ -169,6 +171,8 @@ def test_a_quote_that_takes_in_more_than_one_may_hold_breaks_its_own_line_alone(
 @settings(derandomize=True, deadline=None, max_examples=600)
 @given(texts, dialects, st.lists(st.integers(0, 100), max_size=6), st.integers(2, 30), st.integers(0, 40))
 @example("a\n" + 'a,"\n\n\n"\n' + "a\n", PLAIN, [2], 3, 1)  # the long row is not the first one of its block
+@example("a\n#" + "a" * 9 + "\na\n", Dialect(comment=ord("#")), [2], 3, 1)
+@example("a\n" + " " * 9 + "\na\n", Dialect(trim=True), [2], 3, 1)
 def test_rows_longer_than_the_limits_are_the_same_wherever_the_stream_is_cut(
     text: str, dialect: Dialect, cuts: list[int], row_bytes: int, more_bytes: int
 ) -> None:

@@ -4,6 +4,10 @@ A quote that is opened in error would take in all that follows. So a row of seve
 (never closed, text after the closing one, or more than MAX_QUOTED_BYTES) is not believed: its first line is a broken
 row by itself, and the lines after it are read anew. That follows from the bytes after the row's beginning alone, so it
 is the same wherever the stream is cut into blocks, and a file into pieces.
+
+Read anew, such lines may be comments, which end with their line even if that ends in an escape; and there a piece may
+end. So a row of several lines that goes on at the end of a piece, its last line end being escaped, is not believed
+either.
 """
 
 from __future__ import annotations
@@ -83,6 +87,10 @@ class RowBlock:
         found = _LINE_END.search(self.scan.structure.data, int(self.text.starts[row]), int(self.text.stops[row]))
         return found.start() if found else None
 
+    def goes_on(self) -> bool:
+        """Whether its only row has several lines, and the end of the last one is escaped."""
+        return self.text.data.endswith((b"\n", b"\r")) and self.line_end(0) is not None
+
     def up_to(self, row: int) -> RowBlock:
         """The rows before this one."""
         return RowBlock(self.text.take(slice(row)), self.offset, self.dialect, self.lines_between, known_scan=self.scan)
@@ -139,7 +147,9 @@ def split_rows(blocks: Iterable[bytes], dialect: Dialect) -> Iterator[RowBlock]:
         if tail.size + end > MAX_QUOTED_BYTES:  # one row that is too long, whether its end has been seen or not
             line = _first_line(tail, scan.structure[:end], dialect, ended=ended)
             if line is not None:
-                yield _alone(tail.kept + block[:end], line, offset, dialect)
+                begin = tail.kept + block[:end]
+                if begin[0] != dialect.comment:
+                    yield _alone(begin, line, offset, dialect)
                 rest = (tail.kept + block)[line + 1 :] if tail.is_whole else block[line + 1 - tail.size :]
                 stream.put_back(rest)
                 scanner, tail, offset = RowScanner(dialect), _Tail(), offset + line + 1
@@ -156,7 +166,8 @@ def split_rows(blocks: Iterable[bytes], dialect: Dialect) -> Iterator[RowBlock]:
         rows = RowBlock(text, offset, dialect, lines_between, known_scan=scan.up_to(stop) if not tail.size else None)
         several_lines = data.count(b"\n") + data.count(b"\r") > scan.ends.size
         unbelieved = rows.first_not_believed() if several_lines else None
-        unbelieved = 0 if at_end and scanner.in_quotes else unbelieved
+        if at_end and (scanner.in_quotes or (several_lines and rows.goes_on())):
+            unbelieved = 0
         too_long = rows.first_too_long()
         if unbelieved is None and too_long is None:
             if len(rows):
@@ -210,7 +221,8 @@ def _row_text(data: bytes, ends: Positions, dialect: Dialect) -> tuple[RowText, 
         first = np.frombuffer(data + b"\n", dtype=np.uint8)[starts]
     if skips_blank:
         for line in np.flatnonzero(filled & np.isin(first, dialect.blanks)):
-            filled[line] = bool(data[starts[line] : ends[line]].strip(dialect.blanks.tobytes()))
+            text = data[starts[line] : ends[line]]
+            filled[line] = len(text) > MAX_QUOTED_BYTES or bool(text.strip(dialect.blanks.tobytes()))
     if skips_comments:
         filled &= first != dialect.comment
     return RowText(data, starts[filled], ends[filled]), bool(np.count_nonzero(filled) < lines)
