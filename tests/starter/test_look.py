@@ -183,6 +183,29 @@ def test_a_mark_that_reads_as_decimal_and_as_thousands_is_left_to_the_user() -> 
     assert "decimal and as thousands" in seen.undecided
 
 
+def test_a_mark_that_reads_two_ways_is_read_as_the_other_columns_say_and_init_says_so() -> None:
+    rows = [(f"{i},5", f"{1 + i}.{i:03d}", f"{i % 2}") for i in range(1, 30)]
+    Path("t.csv").write_text("price;people;y\n" + "".join(";".join(row) + "\n" for row in rows))
+    found, text = starter("t.csv")
+    assert (found["data"]["format"]["decimal"], found["data"]["format"]["thousands"]) == (",", ".")
+    assert found["data"]["columns"]["people"] == "number"
+    people = next(line for line in text.splitlines() if line.startswith("people"))
+    assert "2001 to 30029" in people
+    assert 'as other columns have decimal commas; if the point is decimal: { type = "number", decimal = "." }' in people
+    Path("t.csv").write_text("price;people;y\n" + "".join(f"{i}.5;1,{i:03d};{i % 2}\n" for i in range(1, 30)))
+    found, text = starter("t.csv")
+    assert found["data"]["columns"]["price"] == "number"
+    assert "1001 to 1029; a guess" in text
+    assert "as other columns have decimal points" in text
+
+
+def test_where_other_columns_show_both_marks_one_that_reads_two_ways_is_decimal() -> None:
+    Path("t.csv").write_text("a;b;c\n" + "".join(f"{i},5;{i}.5;1.{i:03d}\n" for i in range(1, 30)))
+    seen = look("t.csv")["c"]
+    assert (seen.kind, seen.style, seen.values.high) == ("number", None, 1.029)
+    assert 'decimal = ","' in seen.remarks[0]
+
+
 def test_blanks_between_numbers_are_missing_and_blanks_between_texts_are_values() -> None:
     numbers, texts = column("1", " ", "2", "3"), column("a", " ", "b", "a")
     assert (numbers.kind, numbers.missing, numbers.unreadable) == ("number", 1, 0)

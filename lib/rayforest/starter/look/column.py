@@ -66,6 +66,8 @@ class ColumnLook:
     """Why it is text although it probably is none: two ways to read it."""
     exact: bool = False
     """Whole numbers that a double does not hold: text, so that no digit is lost."""
+    two_ways: bool = False
+    """Numbers whose one mark may be decimal or of thousands, by their own texts alone."""
     counts_rows: bool = False
     """It is the number of its row, from 0 or from 1."""
     read_times: Callable[[], pl.Series] | None = field(default=None, repr=False)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import polars as pl
 
+from rayforest.starter.look.column import ColumnLook
 from rayforest.tables.number_style import NumberStyle
 
 STYLES = (
@@ -48,14 +50,27 @@ def count_styles(counts: pl.DataFrame) -> dict[int, dict[NumberStyle, int]]:
     return {row[0]: dict(zip(STYLES, row[1:], strict=True)) for row in table.iter_rows()}
 
 
-def choose_style(read: dict[NumberStyle, int], enough: float) -> tuple[NumberStyle | None, str]:
-    """The plainest style that reads enough rows, or none, and why none is chosen."""
+def choose_style(read: dict[NumberStyle, int], enough: float, decimal: str | None) -> tuple[NumberStyle | None, str]:
+    """The plainest style that reads enough rows, or none, and why none is chosen; `decimal` is others' mark."""
     able = [style for style, rows in read.items() if rows >= enough]
     if not able:
         return None, ""
     most = max(read[style] for style in able)
     best = [style for style in able if read[style] == most]
+    best = [style for style in best if style.decimal == decimal] or best
     decimals = {style.decimal for style in best}
     if len(decimals) > 1:
         return None, "numbers whose mark reads as decimal and as thousands: say which, decimal or thousands = ','"
     return best[0], ""
+
+
+def shown_decimal(looks: Iterable[ColumnLook]) -> str | None:
+    """The decimal mark of the columns whose numbers read one way only, if they have one and agree."""
+    plain = [look for look in looks if not look.two_ways and (look.pointed or look.style is not None)]
+    marks = {look.style.decimal if look.style is not None else "." for look in plain}
+    return marks.pop() if len(marks) == 1 else None
+
+
+def as_others(decimal: str | None) -> tuple[str, ...]:
+    """The remark on a column that was read as the others are."""
+    return () if decimal is None else (f"as other columns have decimal {'commas' if decimal == ',' else 'points'}",)

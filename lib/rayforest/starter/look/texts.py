@@ -18,7 +18,7 @@ from rayforest.starter.look.column import ColumnLook, Values
 from rayforest.starter.look.counts import by_column, column_batches, count_values, no_values, summarise
 from rayforest.starter.look.dates import DateGuess, guess_format
 from rayforest.starter.look.null_words import split_words, words_by_column
-from rayforest.starter.look.numbers import AMOUNT, LOOSE, choose_style, count_styles
+from rayforest.starter.look.numbers import AMOUNT, LOOSE, as_others, choose_style, count_styles, shown_decimal
 from rayforest.starter.sniff.words import NEARLY_ALL, NULL_AMID_NUMBERS, NULL_WORDS
 from rayforest.tables.conversion import to_kind
 from rayforest.tables.number_style import NumberStyle
@@ -50,6 +50,7 @@ class _Reading:
     remarks: tuple[str, ...] = ()
     undecided: str = ""
     exact: bool = False
+    two_ways: bool = False
 
 
 def look_at_texts(frame: pl.DataFrame) -> list[ColumnLook]:
@@ -57,14 +58,20 @@ def look_at_texts(frame: pl.DataFrame) -> list[ColumnLook]:
     found: list[ColumnLook] = []
     for places in column_batches(frame):
         found += _look_at_batch(frame, places)
+    if (decimal := shown_decimal(found)) is not None:
+        for places in column_batches(frame):
+            if doubtful := [place for place in places if found[place].two_ways]:
+                for place, look in zip(doubtful, _look_at_batch(frame, doubtful, decimal), strict=True):
+                    found[place] = look
     return found
 
 
-def _look_at_batch(frame: pl.DataFrame, places: Sequence[int]) -> list[ColumnLook]:
+def _look_at_batch(frame: pl.DataFrame, places: Sequence[int], decimal: str | None = None) -> list[ColumnLook]:
+    """A look at some columns; `decimal` is the mark that others show, for numbers that may be read two ways."""
     counts = count_values(frame, places).with_columns(to_kind(_VALUE, pl.String(), Kind.NUMBER).alias("number"))
     shapes = _shapes(counts)
     words = words_by_column(counts)
-    readings = _readings(frame.columns, places, counts, shapes, words)
+    readings = _readings(frame.columns, places, counts, shapes, words, decimal)
     missing = [(place, word) for place, reading in readings.items() for word in reading.words]
     if missing:
         schema = {"column": pl.UInt32(), "value": pl.String()}
@@ -97,6 +104,7 @@ def _look_at_batch(frame: pl.DataFrame, places: Sequence[int]) -> list[ColumnLoo
                 remarks=reading.remarks,
                 undecided=reading.undecided,
                 exact=reading.exact,
+                two_ways=reading.two_ways,
                 read_times=_times(frame, place, reading.format) if reading.kind is Kind.TIMESTAMP else None,
             )
         )
@@ -136,6 +144,7 @@ def _readings(
     counts: pl.DataFrame,
     shapes: dict[int, dict[str, int]],
     words: dict[int, dict[str, int]],
+    decimal: str | None,
 ) -> dict[int, _Reading]:
     readings: dict[int, _Reading] = {}
     solid = counts.lazy().filter(_SOLID).collect()
@@ -149,12 +158,12 @@ def _readings(
             place, _Reading(Kind.STRING, {w: r for w, r in only_words.items() if w in NULL_WORDS})
         )
         if place in shapes and not any(word in NULL_WORDS for word in reading.kept):
-            _read_numbers(names[place], reading, shapes[place])
-    _read_others(solid, readings, shapes)
+            _read_numbers(names[place], reading, shapes[place], decimal)
+    _read_others(solid, readings, shapes, decimal)
     return readings
 
 
-def _read_numbers(name: str, reading: _Reading, shape: dict[str, int]) -> None:
+def _read_numbers(name: str, reading: _Reading, shape: dict[str, int], decimal: str | None) -> None:
     """Numbers, whole numbers that are codes or too long for a double, truth; else the column stays text."""
     solid, numbers = shape["solid"], shape["numbers"]
     if shape["booleans"]:
@@ -172,11 +181,18 @@ def _read_numbers(name: str, reading: _Reading, shape: dict[str, int]) -> None:
     ):
         reading.kind = Kind.NUMBER
         if shape["pointed"] and shape["threes"]:
-            thousands = '{ type = "number", decimal = ",", thousands = "." }'
-            reading.remarks = (f"a guess: the point is decimal; if it marks thousands: {thousands}",)
+            reading.two_ways = True
+            if decimal == ",":
+                reading.style = NumberStyle(",", ".")
+                reading.remarks = (*as_others(decimal), 'if the point is decimal: { type = "number", decimal = "." }')
+            else:
+                thousands = '{ type = "number", decimal = ",", thousands = "." }'
+                reading.remarks = (f"a guess: the point is decimal; if it marks thousands: {thousands}",)
 
 
-def _read_others(solid: pl.DataFrame, readings: dict[int, _Reading], shapes: dict[int, dict[str, int]]) -> None:
+def _read_others(
+    solid: pl.DataFrame, readings: dict[int, _Reading], shapes: dict[int, dict[str, int]], decimal: str | None
+) -> None:
     """Timestamps, and numbers of another style."""
     texts = {place: reading for place, reading in readings.items() if reading.kind is Kind.STRING and place in shapes}
     eights = [place for place, reading in texts.items() if reading.format is not None]
@@ -192,10 +208,10 @@ def _read_others(solid: pl.DataFrame, readings: dict[int, _Reading], shapes: dic
     loose = [place for place in loose if texts[place].kind is Kind.STRING and not texts[place].undecided]
     styles = count_styles(solid.filter(pl.col("column").is_in(pl.Series(loose, dtype=pl.UInt32).implode())))
     for place in loose:
-        style, why = choose_style(styles[place], NEARLY_ALL * shapes[place]["solid"])
+        style, why = choose_style(styles[place], NEARLY_ALL * shapes[place]["solid"], decimal)
         if style is not None:
-            texts[place].kind, texts[place].style = Kind.NUMBER, style
-        texts[place].undecided = why
+            texts[place].kind, texts[place].style, texts[place].remarks = Kind.NUMBER, style, as_others(decimal)
+        texts[place].undecided, texts[place].two_ways = why, bool(why)
     for place, reading in texts.items():
         enough = NEARLY_ALL * shapes[place]["solid"]
         if reading.kind is Kind.STRING and shapes[place]["amounts"] >= enough > shapes[place]["loose"]:
