@@ -271,6 +271,19 @@ def test_files_of_two_tables_are_refused_by_name() -> None:
         starter_project(["ADMISSIONS.csv", "PATIENTS.csv"], target=None)
 
 
+@pytest.mark.parametrize("notes", ["notes.txt", "README.txt"])
+def test_a_folder_that_holds_notes_beside_its_tables_is_refused_with_the_glob_of_the_tables(notes: str) -> None:
+    for name in ("one", "two/a", "two/b"):
+        Path("tables", name).mkdir(parents=True)
+        Path("tables", name, "t.csv").write_text("a,b,y\n1,2,0\n3,4,1\n")
+        Path("tables", name, notes).write_text("Who made this, and when\nWe did, lately\n")
+    for folder, pattern in ((Path("tables/one"), "tables/one/*.csv"), (Path.cwd() / "tables", "tables/**/*.csv")):
+        with pytest.raises(InputError, match="is another table than") as caught:
+            starter_project([str(folder)], target=None)
+        assert f", such as {pattern}, or" in caught.value.next_step
+        assert starter_project([pattern], target=None)
+
+
 def test_a_column_that_a_later_file_lacks_is_left_out_and_said() -> None:
     Path("1.csv").write_text("a,b,c,y\n" + "1,2,3,0\n4,5,6,1\n" * 9)
     Path("2.csv").write_text("a,b,y\n" + "1,2,0\n4,5,1\n" * 9)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rayforest.errors import InputError
 from rayforest.kinds import Kind
@@ -14,6 +17,9 @@ from rayforest.tables.reading import columns, csv_format
 
 _HARDLY = 0.5
 """Share of the first file's columns below which another file is another table."""
+
+_OF_ANY_TEXT = (".txt", ".data")
+"""Endings that do not say that a file is a table."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ def columns_of(files: Sequence[SourceFile], source: Source) -> CommonColumns:
                 f"{file.uri} is another table than {first.uri}",
                 expected=f"the {len(kinds):,} columns of the first file: {_shown(list(kinds))}",
                 found=f"{len(own):,} columns, {len(kinds) - len(missing):,} of them the same: {_shown(list(own))}",
-                next_step="give init the files of one table, or each table by itself",
+                next_step=f"give init the files of one table{_such_as(files, source)}, or each table by itself",
             )
         if missing:
             notes.append(f"{file.path} has no column {', '.join(map(repr, missing))}, unlike {first.path}")
@@ -67,6 +73,18 @@ def _kinds(file: SourceFile, source: Source) -> dict[str, Kind]:
         return columns(file, source)
     names = (*read_head(file.uri, csv_format(file.uri, source)).names, *hive_columns(file.path))
     return dict.fromkeys(names, Kind.STRING)
+
+
+def _such_as(files: Sequence[SourceFile], source: Source) -> str:
+    """Where files have several endings, a glob of those that are likeliest tables, not notes beside them."""
+    endings = Counter(Path(file.uri).suffix for file in files)
+    if len(endings) == 1:
+        return ""
+    ending = max(endings, key=lambda ending: (ending not in _OF_ANY_TEXT, endings[ending]))
+    folders = {Path(file.uri).parent for file in files if file.uri.endswith(ending)}
+    above = Path(os.path.commonpath(folders))
+    shown = above.relative_to(source.base) if above.is_relative_to(source.base) else above
+    return f", such as {shown / ('*' if folders == {above} else '**/*')}{ending}"
 
 
 def _shown(names: Sequence[str]) -> str:
