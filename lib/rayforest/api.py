@@ -6,7 +6,7 @@ The functions of the stages share their arguments and errors; `StageCommand` say
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import getdoc
 from pathlib import Path
@@ -81,7 +81,7 @@ class StageCommand(Protocol):
 
 
 def init(
-    data: str | Path | Sequence[str | Path], *, target: str | None = None, folder: str | Path | None = None
+    data: str | Path | Iterable[str | Path], *, target: str | None = None, folder: str | Path | None = None
 ) -> str:
     """The text of a commented project file over some data, as `rayforest init` prints it.
 
@@ -92,12 +92,11 @@ def init(
 
     Raises:
         InputError: nothing found, the first file cannot be read, or the files are of unlike tables.
-        ConfigError: `target` is neither a column nor an expression over the columns.
+        ConfigError: `data` are no paths, or `target` is neither a column nor an expression over the columns.
     """
     from rayforest.starter.starter import starter_project
 
-    given = [data] if isinstance(data, str | Path) else data
-    return starter_project([str(one) for one in given], target=target, folder=folder)
+    return starter_project(data, target=target, folder=folder)
 
 
 def prepare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sysconfig
 import traceback
 from collections.abc import Iterable
@@ -79,6 +80,24 @@ class InterruptedRunError(RayforestError):
     """The user stopped the run; finished shards are kept."""
 
     exit_code = 130
+
+
+def path_text(given: object, what: str, expected: str) -> str:
+    """A path or URI that somebody gave to a function, as text.
+
+    Args:
+        given: whatever it is.
+        what: the error's sentence.
+        expected: what the function takes.
+
+    Raises:
+        ConfigError: it is neither text nor a path.
+    """
+    text = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if isinstance(text, str) and "\0" not in text:
+        return text
+    kind = "None" if given is None else f"a value of the type {type(given).__name__}"
+    raise ConfigError(what, expected=expected, found="a name with a NUL in it" if isinstance(text, str) else kind)
 
 
 def _rebuild(kind: type[RayforestError], what: str, expected: str, found: str, next_step: str) -> RayforestError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_projects import PROJECT, Ran, orders, write_orders, write_project
@@ -204,10 +205,43 @@ def test_what_init_writes_about_a_name_with_a_dollar_sign_means_that_name(
 def test_files_that_are_no_project_file(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes("[project]\nname = 'ü'".encode("latin-1"))
     (tmp_path / "folder").mkdir()
-    for name, found in (("latin.toml", "bytes that are not UTF-8"), ("folder", "Is a directory"), ("gone.toml", "")):
+    for name, found in (("latin.toml", "bytes that are not UTF-8"), ("folder", "a folder"), ("gone.toml", "")):
         with pytest.raises(ConfigError, match=f"project file .*{name}") as caught:
             load_project(tmp_path / name)
         assert caught.value.found == found
+    (tmp_path / "folder" / "churn.toml").write_text(HEAD)
+    with pytest.raises(ConfigError) as caught:
+        load_project(tmp_path / "folder")
+    assert caught.value.next_step == f"name the file in it, such as {tmp_path / 'folder' / 'churn.toml'}"
+
+
+NO_PATHS = (None, 3, b"project.toml", 3.5, True, "a\0b")
+
+
+@pytest.mark.parametrize("given", NO_PATHS, ids=repr)
+def test_what_is_no_path_is_refused_by_every_public_function(given: Any) -> None:
+    for of_projects in ("check", "prepare", "tune", "export", "score", "run", "load_project"):
+        with pytest.raises(ConfigError, match="there is no project") as caught:
+            getattr(rayforest, of_projects)(given)
+        assert "a project file" in caught.value.expected
+        assert caught.value.found.startswith(("None", "a value of the type", "a name with a NUL"))
+    for of_results in ("files", "show", "read", "dataset"):
+        with pytest.raises(ConfigError, match="there is no destination"):
+            getattr(rayforest, of_results)(given)
+    for of_data in (rayforest.init, lambda data: rayforest.starter_project(data, target=None)):
+        for data in (given, [given]):
+            with pytest.raises(ConfigError, match="there are no data to look at"):
+                of_data(data)
+    with pytest.raises(ConfigError, match="there is no folder"):
+        rayforest.generate_payments(given, rows=1)
+
+
+@pytest.mark.parametrize("overrides", [None, 3, [None], {"tune.trials": 3}])
+def test_overrides_that_are_no_texts_are_refused(tmp_path: Path, overrides: Any) -> None:
+    (tmp_path / "project.toml").write_text(HEAD)
+    for project in (tmp_path / "project.toml", load_project(tmp_path / "project.toml")):
+        with pytest.raises(ConfigError, match="overrides are not understood"):
+            rayforest.check(project, overrides=overrides)
 
 
 def test_overrides_come_before_variables_and_paths_are_relative_to_the_file(

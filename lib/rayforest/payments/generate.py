@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from rayforest.errors import ConfigError, InputError, RefusedError
+from rayforest.errors import ConfigError, InputError, RefusedError, path_text
 from rayforest.payments.block import BLOCK_ROWS, Block, BlockSource
 from rayforest.payments.table import FIRST_DAY, SCHEMA
 from rayforest.payments.truth import TRUTH_FILE, Generated, TruthCounter, read_truth, write_truth
@@ -38,7 +38,7 @@ class DataFile:
 
 
 def generate_payments(
-    out: Path,
+    out: str | Path,
     *,
     rows: int,
     seed: int = 0,
@@ -63,11 +63,12 @@ def generate_payments(
         on_progress: called with the number of rows written so far, after each block.
 
     Raises:
-        ConfigError: an argument is out of its range.
+        ConfigError: an argument is out of its range, or `out` is no path.
         InputError: the folder cannot be written.
         RefusedError: the folder holds data files that no call of this function wrote.
     """
     _check(rows=rows, seed=seed, days=days, dirty=dirty, format=format)
+    out = Path(path_text(out, "there is no folder for the payments", "the path of a folder"))
     plan = plan_files(rows, days)
     files = tuple(out / f"{file.stem}.{format}" for file in plan)
     source = BlockSource(seed, dirty)

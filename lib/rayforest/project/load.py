@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from rayforest.errors import ConfigError, did_you_mean
+from rayforest.errors import ConfigError, did_you_mean, path_text
 from rayforest.project.sections import ColumnSection, FormatSection, Project, Shares
 from rayforest.project.variables import Key, expand, names
 
@@ -31,7 +31,8 @@ def load_project(path: str | Path, overrides: Sequence[str] = ()) -> Project:
     Raises:
         ConfigError: the file is missing or not TOML, a key is unknown, a value is wrong, a variable is not set.
     """
-    file = Path(path)
+    overrides = _override_texts(overrides)
+    file = Path(path_text(path, "there is no project", "the path of a project file, or a Project from load_project"))
     try:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -39,6 +40,14 @@ def load_project(path: str | Path, overrides: Sequence[str] = ()) -> Project:
             f"project file {file} does not exist",
             expected="a TOML file",
             next_step="write one with: rayforest init DATA... > project.toml",
+        ) from None
+    except IsADirectoryError:
+        found = sorted(file.glob("*.toml"))
+        raise ConfigError(
+            f"project file {file} cannot be read",
+            expected="a TOML file",
+            found="a folder",
+            next_step=f"name the file in it, such as {found[0]}" if found else "name the project file",
         ) from None
     except OSError as error:
         raise ConfigError(
@@ -48,7 +57,7 @@ def load_project(path: str | Path, overrides: Sequence[str] = ()) -> Project:
         raise ConfigError(
             f"project file {file} cannot be read", expected="a TOML file in UTF-8", found="bytes that are not UTF-8"
         ) from None
-    table, given = _parse(text, str(file), (overrides,) if isinstance(overrides, str) else overrides)
+    table, given = _parse(text, str(file), overrides)
     return _validate(expand(table), base=file.absolute().parent, subject=str(file), text=text, given=given)
 
 
@@ -60,11 +69,11 @@ def loaded_project(project: Project | str | Path, overrides: Sequence[str] = ())
     """
     if not isinstance(project, Project):
         return load_project(project, overrides)
-    if overrides:
+    if texts := _override_texts(overrides):
         raise ConfigError(
             "overrides cannot change a project that is loaded",
             expected="the path of a project file, with overrides",
-            found=f"a Project, with {', '.join(overrides)}",
+            found=f"a Project, with {', '.join(texts)}",
             next_step="give them earlier: load_project(path, overrides)",
         )
     return project
@@ -74,6 +83,18 @@ def used_variables(path: str | Path, overrides: Sequence[str] = ()) -> list[str]
     """Names of the environment variables that a project file, which `load_project` has taken, and overrides use."""
     table, _ = _parse(Path(path).read_text(encoding="utf-8-sig"), str(path), overrides)
     return sorted(set(names(table)))
+
+
+def _override_texts(overrides: object) -> tuple[str, ...]:
+    given = (overrides,) if isinstance(overrides, str) else overrides
+    if not isinstance(given, Sequence) or not all(isinstance(text, str) for text in given):
+        raise ConfigError(
+            "overrides are not understood",
+            expected="texts of section.key=value",
+            found="None" if given is None else f"a value of the type {type(given).__name__}",
+            next_step='for example overrides=["run.workers=2"]',
+        )
+    return tuple(given)
 
 
 def _parse(text: str, subject: str, overrides: Sequence[str]) -> tuple[dict[str, Any], tuple[Key, ...]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
-from rayforest.errors import InputError
+from rayforest.errors import InputError, path_text
 from rayforest.kinds import Kind
 from rayforest.project.variables import literal_path
 from rayforest.starter.columns_section import Writing, columns_section, format_section
@@ -22,27 +22,32 @@ from rayforest.starter.toml_text import one_line, toml_line, toml_string
 from rayforest.tables.reading import CsvFormat, Source, SourceFile, list_files, unsupported_columns
 from rayforest.tables.schema import fault_of_name
 
+_NO_DATA, _SOME_DATA = "there are no data to look at", "a path, a glob, a folder, or a list of them"
 _MANY_PATHS = 5
 """Paths that are written as one glob where it finds the same files."""
 _MANY_COLUMNS = 50
 """Columns up to which a rule against rows without any value is written."""
 
 
-def starter_project(data: list[str], *, target: str | None, folder: str | Path | None = None) -> str:
+def starter_project(
+    data: str | Path | Iterable[str | Path], *, target: str | None, folder: str | Path | None = None
+) -> str:
     """TOML text of a project over these data: types, nulls, likely key, categories, target and time.
 
     Args:
-        data: paths, globs and folders, relative to the current folder.
+        data: a path, glob or folder, or several, relative to the current folder.
         target: a column or an SQL expression to predict; None: guessed.
         folder: where the file is to lie, to which its paths are relative; None: the current folder.
 
     Raises:
         InputError: nothing found, the first file cannot be read, or the files are of unlike tables.
-        ConfigError: `target` is neither a column nor an expression over the columns.
+        ConfigError: `data` are no paths, or `target` is neither a column nor an expression over the columns.
     """
-    if not data:
-        raise InputError("there are no data to look at", expected="a path, a glob, a folder, or a list of them")
-    source = Source(tuple(data), Path.cwd(), csv=CsvFormat())  # a file of unknown ending is text
+    paths: Iterable[object] = data if isinstance(data, Iterable) and not isinstance(data, str) else [data]
+    given = [path_text(path, _NO_DATA, _SOME_DATA) for path in paths]
+    if not given:
+        raise InputError(_NO_DATA, expected=_SOME_DATA)
+    source = Source(tuple(given), Path.cwd(), csv=CsvFormat())  # a file of unknown ending is text
     files = list_files(source)
     sniffed = sniff(files[0].uri) if files[0].format == "csv" else None
     form = sniffed.format if sniffed is not None else None
@@ -86,7 +91,7 @@ def starter_project(data: list[str], *, target: str | None, folder: str | Path |
     roles, writing = Roles(look, target), Writing.of(look) if form is not None else Writing()
     sections = (
         _head(files, look, folder),
-        _data_section(_relative(_as_pattern(data, files), folder), look, roles),
+        _data_section(_relative(_as_pattern(given, files), folder), look, roles),
         format_section(form, look, writing) if form is not None else [],
         columns_section(look, writing, unread),
         _rules_section(look, roles),
@@ -98,7 +103,7 @@ def starter_project(data: list[str], *, target: str | None, folder: str | Path |
     return "\n".join("\n".join(lines) + "\n" for lines in sections if lines)
 
 
-def write_starter(data: list[str], out: str | Path, *, target: str | None) -> None:
+def write_starter(data: str | Path | Iterable[str | Path], out: str | Path, *, target: str | None) -> None:
     """Write `starter_project` to a file that does not exist yet, with paths relative to its folder.
 
     Raises:

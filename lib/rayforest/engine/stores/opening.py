@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from rayforest.engine.stores.local import LocalStore
 from rayforest.engine.stores.memory import MemoryStore
 from rayforest.engine.stores.store import Store
-from rayforest.errors import ConfigError
+from rayforest.errors import ConfigError, path_text
 
 _memory_stores: dict[str, MemoryStore] = {}
 
@@ -24,9 +24,9 @@ def open_store(uri: str | Path) -> Store:
             credentials come from the environment only.
 
     Raises:
-        ConfigError: the scheme is unknown, or the object store's configuration is incomplete.
+        ConfigError: it is no path, the scheme is unknown, or the object store's configuration is incomplete.
     """
-    text = str(uri)
+    text = path_text(uri, "there is no destination", "a folder or URI that a stage writes to, such as out/scored")
     try:
         os.fsencode(text)
         text.encode("utf-8")
