@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from rayforest.engine.deadline import within
-from rayforest.errors import ConfigError, RayforestError
+from rayforest.errors import ConfigError
 
 LIMIT_S = 15.0
 """Longest wait for the dashboard to say its version."""
@@ -86,8 +86,7 @@ class Dashboard:
         """Ask the dashboard for its Ray version: a check of address and token.
 
         Raises:
-            ConfigError: the token is missing or wrong, or something else than a Ray dashboard answers.
-            RayforestError: nothing answers.
+            ConfigError: nothing answers, something else than a Ray dashboard does, or the token is missing or wrong.
         """
         request = urllib.request.Request(f"{self.address}/api/version", headers=self.headers)  # noqa: S310
         # A proxy of the environment must not be asked for addresses of this machine.
@@ -107,7 +106,7 @@ class Dashboard:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
             late = isinstance(reason, TimeoutError)
             said = str(getattr(reason, "strerror", None) or reason or type(reason).__name__).lower()
-            raise RayforestError(
+            raise ConfigError(
                 f"nothing answers at {self.address}",
                 expected="the dashboard of a running Ray cluster",
                 found=f"no answer within {LIMIT_S:.0f} s" if late else said,

@@ -104,8 +104,9 @@ def submit(
         entrypoint: run this shell command instead of the job.
 
     Raises:
-        ConfigError: the job, the project file, the address or the token is wrong.
-        RayforestError: nothing answers at the address, or the job ended without an exit code of its own.
+        ConfigError: the job, the project file or the token is wrong, or no dashboard answers at the address.
+        RayforestError: the cluster does not take the job, or dies during it, or the job ended without an exit code of
+            its own.
         InterruptedRunError: Ctrl-C while following; the job goes on.
     """
     if job not in JOBS:

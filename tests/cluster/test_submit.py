@@ -17,9 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from waiting import wait_until
+from waiting import free_port, wait_until
 
-from rayforest.cluster.local import ClusterInfo
+from rayforest.cluster import submit as cluster_submit
+from rayforest.cluster.local import ClusterInfo, down, up
 from rayforest.cluster.submit import Submission, job_command, submit
 from rayforest.errors import ConfigError, RayforestError
 
@@ -113,6 +114,27 @@ def test_a_killed_job_is_a_failure_that_names_its_end(project: Path, cluster: Cl
 
 
 @pytest.mark.ray
+def test_a_cluster_that_dies_during_the_job_is_a_failure(
+    project: Path, state_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class UntilDeath(io.StringIO):
+        """Ends the cluster once the job has begun to speak."""
+
+        def write(self, text: str) -> int:
+            down()
+            return super().write(text)
+
+    monkeypatch.setenv("RAYFOREST_HOME", str(tmp_path / "doomed"))
+    monkeypatch.setattr(cluster_submit, "_RECONNECTS", 2)
+    doomed = up(cpus=1, dashboard_port=free_port()).cluster
+    assert doomed is not None
+    job = python("import time; print('begun', flush=True); time.sleep(600)")
+    with pytest.raises(RayforestError, match="does not answer") as error:
+        submit("score", project, address=doomed.dashboard, entrypoint=job, output=UntilDeath())
+    assert error.value.exit_code == 1
+
+
+@pytest.mark.ray
 def test_ctrl_c_stops_following_and_not_the_job(project: Path, cluster: ClusterInfo, tmp_path: Path) -> None:
     go_on, finished = tmp_path / "go_on", tmp_path / "finished"
     job = tmp_path / "job.py"
@@ -173,19 +195,19 @@ def test_a_wrong_or_missing_token_is_refused(project: Path, tunnel: str, monkeyp
     assert "0000" not in str(error.value)
 
 
-def test_nothing_at_the_address_is_a_failure(project: Path, state_home: Path) -> None:
+def test_nothing_at_the_address_is_wrong_use(project: Path, state_home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(RayforestError, match="nothing answers") as error:
+    with pytest.raises(ConfigError, match="nothing answers") as error:
         submit("score", project, address=f"http://127.0.0.1:{port}")
-    assert error.value.exit_code == 1
+    assert error.value.exit_code == 2
 
 
 def test_a_dashboard_that_never_answers_is_given_up_in_seconds(project: Path, state_home: Path) -> None:
     began = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with pytest.raises(RayforestError, match="nothing answers") as error:
+        with pytest.raises(ConfigError, match="nothing answers") as error:
             submit("score", project, address=address)
     assert time.monotonic() - began < 20
     assert address in error.value.what
@@ -204,7 +226,7 @@ def test_a_dashboard_that_answers_byte_by_byte_is_given_up_in_seconds(project: P
                     time.sleep(0.5)
 
         threading.Thread(target=drip, daemon=True).start()
-        with pytest.raises(RayforestError, match="nothing answers"):
+        with pytest.raises(ConfigError, match="nothing answers"):
             submit("score", project, address=f"http://127.0.0.1:{listener.getsockname()[1]}")
     assert time.monotonic() - began < 20
 
