@@ -14,7 +14,8 @@ import typer
 import rayforest
 from rayforest.errors import ConfigError
 from rayforest.jobs import demo, look, stages, where
-from rayforest.jobs.streams import escape_what_cannot_be_shown, open_closed_streams, use_utf8, without_panics
+from rayforest.jobs.streams import escape_what_cannot_be_shown, open_closed_streams, use_utf8
+from rayforest.native_output import without_panics
 from rayforest.process_settings import keep_memory
 
 UsageError: Any = typer.BadParameter.__bases__[0]  # of typer's own copy of click, or of click itself

@@ -1,21 +1,11 @@
-"""The process' streams and encodings: the same files and no crash in every locale, and no talk of native libraries."""
+"""The process' streams and encodings: the same files and no crash in every locale."""
 
 from __future__ import annotations
 
-import io
 import os
-import re
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
-
-_PANIC = re.compile(rb"thread '.*panicked at |--- PyO3 is resuming a panic")
-_PANIC_S = 0.05
-"""A panic's message has any number of lines, which Rust writes at once."""
 
 
 def open_closed_streams() -> None:
@@ -60,47 +50,3 @@ def print_file_text(text: str) -> None:
     sys.stdout.flush()
     raw.write(text.encode("utf-8", "surrogateescape"))
     raw.flush()
-
-
-@contextmanager
-def without_panics() -> Iterator[None]:
-    """Keep what Rust prints about a panic from the user; it comes back to Python as an error, which is told.
-
-    Native code writes to descriptor 2, which becomes a pipe for the while; Python writes to the user's directly.
-    """
-    try:
-        if sys.stderr.fileno() != 2:
-            raise OSError
-        user = os.dup(2)
-    except (OSError, ValueError, AttributeError):  # closed, or not the process' own
-        yield
-        return
-    before = sys.stderr
-    before.flush()
-    sys.stderr = io.TextIOWrapper(
-        io.FileIO(user, "w", closefd=False), before.encoding, before.errors, line_buffering=True, write_through=True
-    )
-    source, sink = os.pipe()
-    os.dup2(sink, 2)
-    os.close(sink)
-    passing = threading.Thread(target=_pass_on, args=(source, user), daemon=True, name="rayforest-stderr")
-    passing.start()
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(user, 2)  # the pipe's end comes here, unless a process that lives on has it, too
-        passing.join(0.2)
-        sys.stderr = before
-
-
-def _pass_on(source: int, user: int) -> None:
-    quiet_until = 0.0
-    while data := os.read(source, 1 << 16):
-        if panic := _PANIC.search(data):
-            quiet_until = time.monotonic() + _PANIC_S
-            data = data[: panic.start()]
-        elif time.monotonic() < quiet_until:
-            continue
-        if data:
-            os.write(user, data)

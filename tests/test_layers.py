@@ -12,7 +12,7 @@ import pytest
 LIBRARY = Path(__file__).parents[1] / "lib" / "rayforest"
 
 LAYERS = (
-    ("errors", "kinds", "process_settings"),
+    ("errors", "kinds", "native_output", "process_settings"),
     ("engine", "sql", "forest"),
     ("onnx", "project"),
     ("tables", "payments"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -32,7 +34,7 @@ from rayforest.errors import ConfigError, InputError
 @pytest.fixture(scope="module")
 def ray_executor() -> Iterator[Executor]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # workers import tables.py
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # workers import tables.py
         executor = RayExecutor(workers=2, quiet=True)
         yield executor
         executor.close()
@@ -239,6 +241,56 @@ def test_an_actor_that_dies_is_replaced(ray_executor: Executor) -> None:
     outcomes = {o.item: o for o in ray_executor.stream(die_on_three, range(10), window=1, state=os.getpid)}
     assert isinstance(outcomes[3].error, WorkerLostError)
     assert sum(outcome.error is None for outcome in outcomes.values()) == 9
+
+
+PANICS = """
+import os, sys, time
+from contextlib import nullcontext
+from pathlib import Path
+from rayforest.engine.executors import RayExecutor
+from rayforest.native_output import without_panics
+
+def panic_then_speak(item, who="task"):
+    import polars as pl
+    if item == 0:
+        return repr(pl.Series([2**62]).cast(pl.Datetime("ms")))
+    time.sleep(0.5)
+    os.write(2, f"said by a native library of a {who}\\n".encode())
+
+def by_actor(state, item):
+    return panic_then_speak(item, "shared state")
+
+executor = RayExecutor(workers=1)
+with without_panics() if sys.argv[1] == "hidden" else nullcontext():
+    for called, state in (panic_then_speak, None), (by_actor, int):
+        outcomes = executor.stream(called, [0, 1], window=1, state=state)
+        print(*(type(outcome.error).__name__ for outcome in outcomes))
+    while Path(sys.argv[2]).read_text().count("said by") < 2:
+        time.sleep(0.1)
+executor.close()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("panics", ["hidden", "shown"])
+def test_a_panic_of_a_worker_is_told_as_its_error_and_as_loud_as_one_of_the_driver(panics: str, tmp_path: Path) -> None:
+    script, told = tmp_path / "panics.py", tmp_path / "stderr.txt"
+    script.write_text(PANICS)
+    with told.open("w") as stderr:
+        done = subprocess.run(
+            [sys.executable, str(script), panics, str(told)],
+            env=os.environ | {"RAY_DEDUP_LOGS": "0", "RUST_BACKTRACE": "1"},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            check=True,
+        )
+    assert done.stdout == "PanicException NoneType\n" * 2
+    shown = told.read_text()
+    assert "said by a native library of a task" in shown
+    assert "said by a native library of a shared state" in shown
+    assert ("panicked at" in shown) == (panics == "shown")
+    assert ("stack backtrace" in shown) == (panics == "shown")
 
 
 @pytest.mark.ray

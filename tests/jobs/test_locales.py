@@ -143,6 +143,13 @@ def test_a_panic_in_native_code_and_a_librarys_warning_do_not_reach_the_user(fol
     assert "panicked" in loud.stderr
 
 
+def test_a_crash_is_told_although_panics_are_hidden() -> None:
+    code = "import faulthandler, rayforest.native_output as n\nwith n.without_panics(): faulthandler._sigsegv()"
+    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", code], stderr=subprocess.PIPE, check=False)
+    assert done.returncode < 0
+    assert b"Segmentation fault" in done.stderr
+
+
 def test_python_in_the_c_locale_refuses_names_that_it_cannot_write(folder: Path) -> None:
     (folder / "project.toml").write_text('[project]\nname="p"\n[data]\nsource="données.csv"\n', encoding="utf-8")
     code = (

@@ -11,6 +11,7 @@ from typing import Any
 
 from rayforest.engine.executors.executor import POLL_S, OverdueError, WorkerLostError
 from rayforest.engine.library_warnings import hide_library_warnings
+from rayforest.native_output import hide_panics, panics_are_hidden
 from rayforest.process_settings import take_one_thread
 
 _LONG_WAIT_S = 60.0
@@ -25,7 +26,7 @@ class RayTasks:
     def __init__(self, fn: Callable[..., Any], timeout_s: float | None, see_that_ray_lives: Callable[[], None]) -> None:
         self._ray, self._timeout_s, self._see_that_ray_lives = imported_ray(), timeout_s, see_that_ray_lives
         self._task = self._ray.remote(_run_task).options(num_cpus=1, max_retries=0, num_returns="streaming")
-        self._function = self._ray.put(self._ray.cloudpickle.dumps(fn))
+        self._function = self._ray.put(self._ray.cloudpickle.dumps((fn, panics_are_hidden())))
         self._begun: dict[Any, float | None] = {}
         self._idle_since = time.monotonic()
         self._done: dict[Any, tuple[Any, BaseException | None]] = {}
@@ -102,7 +103,7 @@ class RayActors:
         see_that_ray_lives: Callable[[], None],
     ) -> None:
         self._ray, self._limit, self._see_that_ray_lives = imported_ray(), limit, see_that_ray_lives
-        self._pickled = self._ray.put(self._ray.cloudpickle.dumps((fn, state)))
+        self._pickled = self._ray.put(self._ray.cloudpickle.dumps((fn, state, panics_are_hidden())))
         self._load: dict[Any, int] = {}
         self._rooms: dict[Any, int] = {}
         self._actor_of: dict[Any, Any] = {}
@@ -157,7 +158,9 @@ class _StateActor:
 
     def __init__(self, pickled: bytes) -> None:
         hide_library_warnings()
-        self._fn, state = imported_ray().cloudpickle.loads(pickled)
+        self._fn, state, quiet = imported_ray().cloudpickle.loads(pickled)
+        if quiet:
+            hide_panics()
         self._state = state()
 
     def call(self, item: Any) -> Any:
@@ -175,7 +178,10 @@ def _run_task(pickled: bytes, item: Any) -> Iterator[Any]:
     if _loaded is None or _loaded[0] != digest:
         take_one_thread()  # before the function brings the libraries in
         hide_library_warnings()
-        _loaded = (digest, imported_ray().cloudpickle.loads(pickled))
+        fn, quiet = imported_ray().cloudpickle.loads(pickled)
+        if quiet:
+            hide_panics()
+        _loaded = (digest, fn)
     yield _loaded[1](item)
 
 
