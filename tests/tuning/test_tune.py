@@ -306,6 +306,19 @@ def test_an_alias_of_lightgbm_stands_for_its_parameter(prepared: Path, tmp_path:
     assert "[learning_rate: 0.3]" in booster.model_to_string()
 
 
+def test_an_override_replaces_the_parameter_of_the_file_whatever_its_name_there(prepared: Path, tmp_path: Path) -> None:
+    file = tmp_path / "project.toml"
+    with_space(prepared, tmp_path, "learning_rate = [0.01, 0.1]", "n_estimators = 7")
+    overrides = ["tune.space.eta=0.3"]
+    rayforest.check(file, overrides=overrides)
+    assert not rayforest.tune(file, overrides=overrides).resumed
+    assert "[learning_rate: 0.3]" in tuned(rayforest.load_project(file))[0].model_to_string()
+    with_space(prepared, tmp_path, "n_estimators = 7", "eta = 0.3")
+    assert rayforest.tune(file).resumed  # the same search: what --set replaced is no part of it
+    with pytest.raises(ConfigError, match=r"tune.space.eta and tune.space.shrinkage_rate are two names"):
+        rayforest.check(file, overrides=["tune.space.eta=0.1", "tune.space.shrinkage_rate=0.2"])
+
+
 @pytest.mark.parametrize(
     ("lines", "what", "next_step"),
     [

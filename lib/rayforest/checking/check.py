@@ -21,6 +21,7 @@ from rayforest.project.sections import Project
 from rayforest.scoring.scored_table import passed_on_columns, refuse_output_names, score_contract, scored_schema
 from rayforest.stages.inputs import Inputs, data_source, look_at_inputs, score_source
 from rayforest.tables.schema import TableSchema
+from rayforest.tuning.parameters import tune_section
 from rayforest.tuning.rehearsal import refuse_bad_values
 from rayforest.tuning.space import search_space
 
@@ -83,7 +84,7 @@ def _prepare(it: Checked) -> None:
 
 def _tune(it: Checked) -> None:
     refuse_unusable(it.project.stage("tuned"))
-    settings = it.project.tune
+    settings = tune_section(it.project)
     space = search_space(settings.space, categories=bool(it.recipe.categorical))
     if it.recipe.target is not None:
         kind: ProblemKind = "regression" if settings.metric in ("rmse", "mae") else "binary"

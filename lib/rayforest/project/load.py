@@ -20,6 +20,8 @@ from rayforest.project.variables import Key, expand, names
 ProjectLike = Project | str | Path
 """A validated project, or the path of a project file."""
 
+_NOT_IN_THE_FILE = {name for name, field in Project.model_fields.items() if field.exclude}
+
 
 def load_project(path: str | Path, overrides: Sequence[str] = ()) -> Project:
     """Read and validate a project file.
@@ -149,10 +151,10 @@ def _key_path(table: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _validate(table: dict[str, Any], *, base: Path, subject: str, text: str, given: tuple[Key, ...] = ()) -> Project:
-    if "base" in table:
-        raise ConfigError(f"{subject}: unknown key 'base'", next_step=did_you_mean("base", _names(Project)))
+    for key in _NOT_IN_THE_FILE & table.keys():
+        raise ConfigError(f"{subject}: unknown key {key!r}", next_step=did_you_mean(key, _names(Project)))
     try:
-        return Project.model_validate(table).model_copy(update={"base": base})
+        return Project.model_validate(table).model_copy(update={"base": base, "overridden": given})
     except ValidationError as error:
         from rayforest.project.explain import explain
 
@@ -160,7 +162,7 @@ def _validate(table: dict[str, Any], *, base: Path, subject: str, text: str, giv
 
 
 def _names(model: type[BaseModel]) -> list[str]:
-    return [name for name in model.model_fields if name not in ("base", "expressions")]
+    return [name for name in model.model_fields if name not in _NOT_IN_THE_FILE | {"expressions"}]
 
 
 def _model_at(path: tuple[str, ...]) -> type[BaseModel]:

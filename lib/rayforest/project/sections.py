@@ -404,6 +404,8 @@ class Project(Section):
     run: RunSection = RunSection()
     base: Path = Field(default=Path(), exclude=True)
     """Folder of the project file; relative paths start here."""
+    overridden: tuple[tuple[str, ...], ...] = Field(default=(), exclude=True)
+    """Keys that --set gave, in its order: they win over what the file says of the same thing in other words."""
 
     def locate(self, path: str) -> str:
         """A path of the project file as an absolute path; URIs stay as they are."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rayforest.errors import ConfigError
+from rayforest.project.sections import Project, TuneSection
 
 OF_THE_BINS = (
     "max_bin",
@@ -106,6 +107,18 @@ def canonical_parameters(given: Mapping[str, Any]) -> dict[str, tuple[str, Any]]
             )
         found[name] = (key, value)
     return found
+
+
+def tune_section(project: Project) -> TuneSection:
+    """`[tune]`, but without a parameter of the file that --set gives by another of its names."""
+    space = project.tune.space
+    overriding = {key[2] for key in project.overridden if key[:2] == ("tune", "space") and len(key) > 2}
+    if not overriding:
+        return project.tune
+    names = _names()
+    given_anew = {names.get(key, key) for key in overriding}
+    kept = {key: v for key, v in space.items() if key in overriding or names.get(key, key) not in given_anew}
+    return project.tune.model_copy(update={"space": kept})
 
 
 def _names() -> dict[str, str]:

@@ -24,6 +24,7 @@ from rayforest.stages.stage import Claimed, Context, Product, run_stage
 from rayforest.tuning.dataset import PreparedData
 from rayforest.tuning.notes import notes_before
 from rayforest.tuning.outcome import Outcome, TunedFacts
+from rayforest.tuning.parameters import tune_section
 from rayforest.tuning.quiet import quiet_lightgbm
 from rayforest.tuning.rehearsal import refuse_bad_values
 from rayforest.tuning.search import Search, TrialRecord, best_of, search
@@ -63,7 +64,7 @@ class Tune:
         data = PreparedData(project.stage("prepared"))
         problem = find_problem(data.recipe, data.profile, project.tune.metric)
         refuse_undefined(problem, data.profile, project.split)
-        space = search_space(project.tune.space, categories=bool(data.categories))
+        space = search_space(tune_section(project).space, categories=bool(data.categories))
         refuse_bad_values(space, problem.kind, len(data.feature_names))
         return cls(context, data, problem, space)
 
@@ -78,7 +79,7 @@ class Tune:
         return {
             "format_version": FORMAT_VERSION,
             "problem": json.loads(self.problem.to_json()),
-            "tune": project.tune.model_dump(mode="json", exclude={"workers"}) | {"width": self._width},
+            "tune": tune_section(project).model_dump(mode="json", exclude={"workers"}) | {"width": self._width},
             "seed": project.project.seed,
             "prepared": self.data.manifest.key,
         }
