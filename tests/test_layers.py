@@ -13,6 +13,7 @@ LIBRARY = Path(__file__).parents[1] / "lib" / "rayforest"
 
 LAYERS = (
     ("errors", "kinds", "native_output", "process_settings"),
+    ("formats",),
     ("engine", "sql", "forest"),
     ("onnx", "project"),
     ("tables", "payments"),

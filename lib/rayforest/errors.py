@@ -60,8 +60,14 @@ class RefusedError(RayforestError):
     exit_code = 2
 
 
+class FormatError(RayforestError):
+    """A file that rayforest wrote is damaged, of another kind, or newer than this rayforest."""
+
+    exit_code = 2
+
+
 class BundleError(RayforestError):
-    """A bundle is damaged, of a newer format, or holds what a bundle may not hold."""
+    """A bundle was changed, is not whole, or holds what a bundle may not hold."""
 
     exit_code = 2
 

@@ -19,7 +19,7 @@ from rayforest.engine.record import decode_record, encode_record, read_record
 from rayforest.engine.shards import Shard, Slice
 from rayforest.engine.stores.local import LocalStore
 from rayforest.engine.stores.memory import MemoryStore
-from rayforest.errors import InputError, RayforestError
+from rayforest.errors import FormatError, InputError, RayforestError
 
 SCHEMA = pa.schema([("n", pa.int64()), ("s", pa.string())])
 TABLE = pa.table({"n": range(3000), "s": [f"text {n % 50}" if n % 9 else None for n in range(3000)]}, schema=SCHEMA)
@@ -165,6 +165,6 @@ def test_a_record_survives_its_encoding_and_a_newer_one_is_refused() -> None:
     work.count_in(3000)
     work.write(TABLE)
     record = work.commit()
-    assert decode_record(encode_record(record)) == record
-    with pytest.raises(RayforestError, match="format 1"):
-        decode_record(encode_record(record).replace(b'"format":1', b'"format":2'))
+    assert decode_record(encode_record(record), "a record") == record
+    with pytest.raises(FormatError, match="a record has a newer format"):
+        decode_record(encode_record(record).replace(b'"version":1', b'"version":2'), "a record")

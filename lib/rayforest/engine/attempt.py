@@ -116,7 +116,8 @@ class Attempt:
         )
         # From here until another's record has been seen, the files must stay: a create that seemed to fail may
         # take effect later, and would then name files that are gone.
-        standing = decode_record(settle(self._store, record_path(self._folder, self.index), encode_record(mine)))
+        path = record_path(self._folder, self.index)
+        standing = decode_record(settle(self._store, path, encode_record(mine)), self._store.locate(path))
         if standing.attempt != self.token:
             self._delete(list(mine.files))
         return standing

@@ -14,18 +14,19 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from rayforest.engine.differences import JSON, differences
 from rayforest.engine.document import read_document
 from rayforest.engine.manifest import Manifest, open_manifest
-from rayforest.engine.plan import PLAN_FORMAT, Plan, encode_plan, open_plan
-from rayforest.engine.record import RECORD_FORMAT
+from rayforest.engine.plan import Plan, encode_plan, open_plan
 from rayforest.engine.shards import Shard
 from rayforest.engine.stores.requests import prove_create_if_absent, settle
 from rayforest.engine.stores.store import Store
 from rayforest.errors import RefusedError
+from rayforest.formats import CLAIM, CURRENT, PLAN, RECORD, Document, Format
 
-_CLAIM_FORMAT = 1
+_T = TypeVar("_T")
 _KEPT_INPUTS = 500
 """Inputs that a claim names, to tell what has changed where its run ended before there was a plan."""
 
@@ -45,7 +46,7 @@ def plan_key(ingredients: Mapping[str, JSON], inputs: Iterable[tuple[str, str]])
     Returns:
         32 hex digits (128 bits of SHA-256); also the name of the version's folder.
     """
-    digest = hashlib.sha256(canonical_json([PLAN_FORMAT, RECORD_FORMAT, ingredients]))
+    digest = hashlib.sha256(canonical_json([PLAN.version, RECORD.version, ingredients]))
     for path, identity in inputs:
         digest.update(b"\n" + canonical_json([path, identity]))
     return digest.hexdigest()[:32]
@@ -105,6 +106,10 @@ class Version:
         except FileNotFoundError:
             return None
 
+    def load(self, name: str, form: Format, parse: Callable[[Document], _T]) -> _T | None:
+        """What a small extra file of one of our formats stands for, or None if it is absent; see `Format.read`."""
+        return read_document(self.store, f"{self.base}/{name}", form, parse)
+
     def manifest(self) -> Manifest | None:
         """The manifest, or None before the version was published."""
         return open_manifest(self.store, self.base)
@@ -123,8 +128,7 @@ class Version:
                 waiting = self.read(f"extra-{manifest.document['extra_digest']}/{name}")
                 if waiting is not None:  # else another driver has just put it there and cleaned up
                     settle(self.store, target, waiting)
-        pointer = canonical_json({"format": _CLAIM_FORMAT, "key": self.key})
-        settle(self.store, numbered_path("current", self.number), pointer)
+        settle(self.store, numbered_path("current", self.number), CURRENT.write({"key": self.key}))
         digest = manifest.document["extra_digest"]
         self.store.delete([self.extra_path(digest, name) for name in manifest.extras])
 
@@ -165,11 +169,11 @@ class Destination:
         number = highest_number(self.store, "current")
         if not number:
             return None
-        pointer = read_document(self.store, numbered_path("current", number), _CLAIM_FORMAT, "key")
-        if pointer is None:  # listed a moment ago
+        key = read_document(self.store, numbered_path("current", number), CURRENT, lambda pointer: str(pointer["key"]))
+        if key is None:  # listed a moment ago
             return None
         claim = self._read_claim(number)
-        return Version(self.store, number, pointer["key"], claim.ingredients if claim else {})
+        return Version(self.store, number, key, claim.ingredients if claim else {})
 
     def version(self, claim: Claim) -> Version:
         """The version that a claim was made for."""
@@ -197,14 +201,8 @@ class Destination:
         """
         prove_create_if_absent(self.store)
         files = list(inputs)
-        mine = canonical_json(
-            {
-                "format": _CLAIM_FORMAT,
-                "key": key,
-                "ingredients": ingredients,
-                "inputs": files[:_KEPT_INPUTS],
-                "input_count": len(files),
-            }
+        mine = CLAIM.write(
+            {"key": key, "ingredients": ingredients, "inputs": files[:_KEPT_INPUTS], "input_count": len(files)}
         )
         while True:
             latest = self.latest_claim()
@@ -216,12 +214,12 @@ class Destination:
             settle(self.store, numbered_path("claims", number), mine)
 
     def _read_claim(self, number: int) -> Claim | None:
-        document = read_document(self.store, numbered_path("claims", number), _CLAIM_FORMAT, "key", "ingredients")
-        if document is None:
-            return None
-        inputs = document.get("inputs")
-        named = None if inputs is None else [(path, identity) for path, identity in inputs]
-        return Claim(number, document["key"], document["ingredients"], named, document.get("input_count", 0))
+        def parse(document: Document) -> Claim:
+            inputs = document.get("inputs")
+            named = None if inputs is None else [(path, identity) for path, identity in inputs]
+            return Claim(number, document["key"], document["ingredients"], named, document.get("input_count", 0))
+
+        return read_document(self.store, numbered_path("claims", number), CLAIM, parse)
 
     def _refusal(
         self, latest: Claim, ingredients: Mapping[str, JSON], files: Sequence[tuple[str, str]]

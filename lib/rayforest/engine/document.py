@@ -1,45 +1,99 @@
-"""JSON documents of a store, told apart from damaged ones and from those of a newer rayforest."""
+"""Files of a store in our formats: read, and told apart from damaged ones and from those of a newer rayforest."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from rayforest.engine.stores.store import Store
-from rayforest.errors import RayforestError
+from rayforest.formats import STEP_SCHEMA, Document, Format
+
+_T = TypeVar("_T")
 
 
-def read_document(store: Store, path: str, newest: int, *keys: str) -> dict[str, Any] | None:
-    """A JSON object that rayforest wrote; None where there is none.
+def read_document(store: Store, path: str, form: Format, parse: Callable[[Document], _T]) -> _T | None:
+    """What a JSON file stands for; None where there is none.
 
     Args:
         store: where it lies.
         path: in the store.
-        newest: the greatest `format` that is read; a document without one is of the first.
-        keys: that a document of these formats has.
+        form: which it has.
+        parse: see `Format.read`.
 
     Raises:
-        RayforestError: it is damaged, or of a newer format.
+        FormatError: it is damaged, of another kind, or newer.
     """
-    damaged = RayforestError(
-        f"{store.locate(path)} is damaged",
-        expected="the JSON object that rayforest wrote",
-        next_step="restore it from a copy, or choose another destination",
-    )
     try:
-        document = json.loads(store.get(path))
-        found = document.get("format", 1)
+        data = store.get(path)
     except FileNotFoundError:
         return None
-    except (ValueError, AttributeError):
-        raise damaged from None
-    if not isinstance(found, int) or found > newest:
-        raise RayforestError(
-            f"{store.locate(path)} has a newer format than this rayforest reads",
-            expected=f"format {newest} or older",
-            found=f"format {found}",
-            next_step="upgrade rayforest",
-        )
-    if any(key not in document for key in keys):
-        raise damaged
-    return document  # type: ignore[no-any-return]
+    return form.read(data, store.locate(path), parse)
+
+
+@contextmanager
+def open_table(store: Store, path: str, form: Format, columns: Iterable[str]) -> Iterator[pq.ParquetFile]:
+    """A Parquet file, for as long as it is read from.
+
+    Args:
+        store: where it lies.
+        path: in the store.
+        form: which it has.
+        columns: that it must have.
+
+    Raises:
+        FileNotFoundError: there is none.
+        FormatError: it is damaged, of another kind, or newer.
+        OSError: the store failed.
+    """
+    where = store.locate(path)
+    with store.open_read(path) as source, _damage_names(where, form):
+        file = pq.ParquetFile(source)
+        _check(file.metadata.metadata, where, form)
+        if missing := [name for name in columns if name not in file.schema_arrow.names]:
+            raise form.damaged(where, f"no column {missing[0]}")
+        yield file
+
+
+def write_schema(schema: pa.Schema) -> bytes:
+    """A schema.arrow file, in Arrow's IPC form."""
+    encoded: bytes = schema.with_metadata(STEP_SCHEMA.metadata).serialize().to_pybytes()
+    return encoded
+
+
+def read_schema(data: bytes, where: str) -> pa.Schema:
+    """What `write_schema` wrote, without the envelope.
+
+    Raises:
+        FormatError: it is damaged, of another kind, or newer.
+    """
+    with _damage_names(where, STEP_SCHEMA):
+        schema = pa.ipc.read_schema(pa.py_buffer(data))
+    _check(schema.metadata, where, STEP_SCHEMA)
+    return schema.remove_metadata()
+
+
+def _check(metadata: Mapping[bytes, bytes] | None, where: str, form: Format) -> None:
+    found = {name: (metadata or {}).get(name.encode(), b"").decode(errors="replace") for name in _NAMES}
+    version = found["version"] if found["kind"] else found["rayforest"] or "1"
+    form.checked(found["kind"] or form.kind, int(version) if version.isdecimal() else None, where)
+
+
+_NAMES = ("kind", "version", "rayforest")
+"""The last one is the version of plans before the envelope."""
+
+
+@contextmanager
+def _damage_names(where: str, form: Format) -> Iterator[None]:
+    """Turn what pyarrow raises over bytes that it cannot decode into an error that names the file."""
+    try:
+        yield
+    except pa.ArrowException as error:
+        raise form.damaged(where, "bytes that are not of its form") from error
+    except OSError as error:
+        if error.errno is not None:  # the store's, and not the decoder's
+            raise
+        raise form.damaged(where, "bytes that are not of its form") from error

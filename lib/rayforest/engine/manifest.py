@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from rayforest.engine.document import read_document
+from rayforest.engine.document import open_table, read_document
 from rayforest.engine.stores.store import Store
-from rayforest.errors import RayforestError
+from rayforest.errors import FormatError
+from rayforest.formats import MANIFEST, MANIFEST_PART, Document, Format
 from rayforest.process_settings import ARROW_THREADS
 
-MANIFEST_FORMAT = 1
-"""Raised when a reader of the old format would misread the new one; older ones stay readable."""
+_T = TypeVar("_T")
 _KEYS = ("key", "totals", "reasons", "summary", "extra", "schema")
 _BATCH_ROWS = 16_384
 _READ_BYTES = 1 << 20
@@ -100,13 +99,22 @@ class Manifest:
 
         Raises:
             KeyError: the version has no extra file of that name.
-            RayforestError: the file is damaged.
+            FormatError: the file is damaged.
         """
         data = self.store.get(f"{self.base}/{name}") if name in self.extras else None
         if data is None:
             raise KeyError(name)
         self._check(name, hashlib.sha256(data).hexdigest(), self.document["extra"][name]["sha256"])
         return data
+
+    def read(self, name: str, form: Format, parse: Callable[[Document], _T]) -> _T:
+        """What an extra file of one of our formats stands for; see `Format.read`.
+
+        Raises:
+            KeyError: the version has no extra file of that name.
+            FormatError: the file is damaged, of another kind, or newer.
+        """
+        return form.read(self.extra(name), self.store.locate(f"{self.base}/{name}"), parse)
 
     def data_paths(self) -> Iterator[str]:
         """The data files in input order, relative to the store."""
@@ -135,13 +143,13 @@ class Manifest:
             while chunk := source.read(_READ_BYTES):
                 digest.update(chunk)
         self._check(part["path"], digest.hexdigest(), part["sha256"])
-        with self.store.open_read(path) as source:
-            for batch in pq.ParquetFile(source).iter_batches(_BATCH_ROWS, columns=columns, use_threads=ARROW_THREADS):
+        with open_table(self.store, path, MANIFEST_PART, columns or PART_SCHEMA.names) as file:
+            for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=ARROW_THREADS):
                 yield from batch.to_pylist()
 
     def _check(self, name: str, found: str, expected: str) -> None:
         if found != expected:
-            raise RayforestError(
+            raise FormatError(
                 f"{self.store.locate(f'{self.base}/{name}')} is damaged or was changed",
                 expected=f"SHA-256 {expected[:16]}...",
                 found=f"{found[:16]}...",
@@ -154,6 +162,10 @@ def manifest_path(base: str) -> str:
 
 
 def open_manifest(store: Store, base: str) -> Manifest | None:
-    """The manifest of a version, or None before it was published."""
-    document = read_document(store, manifest_path(base), MANIFEST_FORMAT, *_KEYS)
+    """The manifest of a version, or None before it was published.
+
+    Raises:
+        FormatError: it is damaged, of another kind, or newer.
+    """
+    document = read_document(store, manifest_path(base), MANIFEST, lambda document: document.having(_KEYS))
     return None if document is None else Manifest(store, base, document)

@@ -11,13 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rayforest.engine.document import open_table
 from rayforest.engine.shards import Shard, Slice
 from rayforest.engine.stores.store import Store
-from rayforest.errors import RayforestError
+from rayforest.formats import PLAN
 from rayforest.process_settings import ARROW_THREADS
 
-PLAN_FORMAT = 1
-"""Raised when the columns or their meaning change; a plan of another format is another plan key."""
 _BATCH_ROWS = 16_384
 _SCHEMA = pa.schema(
     [
@@ -79,8 +78,8 @@ class Plan:
         return Slice(path, self.locate(path) if self.locate else uri, *rest)
 
     def _rows(self, columns: list[str]) -> Iterator[tuple[Any, ...]]:
-        with self.store.open_read(self.path) as source:
-            for batch in pq.ParquetFile(source).iter_batches(_BATCH_ROWS, columns=columns, use_threads=ARROW_THREADS):
+        with open_table(self.store, self.path, PLAN, columns) as file:
+            for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=ARROW_THREADS):
                 yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
 
 
@@ -99,28 +98,27 @@ def encode_plan(shards: Iterable[Shard]) -> bytes:
                     size += piece.size
                     last_path = piece.path
             writer.write_batch(_batch(chunk))
-        totals = {"rayforest": str(PLAN_FORMAT), "shards": str(count), "rows": str(rows), "bytes": str(size)}
-        writer.add_key_value_metadata(totals)
+        totals = {"shards": count, "rows": rows, "bytes": size}
+        writer.add_key_value_metadata(PLAN.metadata | {name: str(total) for name, total in totals.items()})
     return sink.getvalue()
 
 
 def open_plan(store: Store, path: str, locate: Callable[[str], str] | None = None) -> Plan | None:
-    """The plan in the store, or None."""
+    """The plan in the store, or None.
+
+    Raises:
+        FormatError: it is damaged, of another kind, or newer.
+    """
     try:
-        source = store.open_read(path)
+        with open_table(store, path, PLAN, _SCHEMA.names) as file:
+            found = file.metadata.metadata or {}
     except FileNotFoundError:
         return None
-    with source:
-        totals = pq.ParquetFile(source).metadata.metadata
-    found = totals.get(b"rayforest", b"none").decode()
-    if found != str(PLAN_FORMAT):
-        raise RayforestError(
-            f"The plan {store.locate(path)} has a format that this version does not read",
-            expected=f"format {PLAN_FORMAT}",
-            found=f"format {found}",
-            next_step="use the version of rayforest that wrote it, or another destination",
-        )
-    return Plan(store, path, int(totals[b"shards"]), int(totals[b"rows"]), int(totals[b"bytes"]), locate)
+    totals = [found.get(name, b"") for name in (b"shards", b"rows", b"bytes")]
+    if not all(total.isdigit() for total in totals):
+        raise PLAN.damaged(store.locate(path), "no totals")
+    shards, rows, size = map(int, totals)
+    return Plan(store, path, shards, rows, size, locate)
 
 
 def in_order(shards: Iterable[Shard]) -> Iterator[Shard]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
-import json
 import re
 import time
 from array import array
@@ -22,7 +20,8 @@ import pyarrow.parquet as pq
 from rayforest.engine.attempt import HashingSink, new_token
 from rayforest.engine.commit import Destination, Version
 from rayforest.engine.differences import JSON
-from rayforest.engine.manifest import MANIFEST_FORMAT, PART_SCHEMA, Manifest, manifest_path
+from rayforest.engine.document import read_schema
+from rayforest.engine.manifest import PART_SCHEMA, Manifest, manifest_path
 from rayforest.engine.plan import Plan, in_order
 from rayforest.engine.record import Record, read_record, schema_path, step_folder
 from rayforest.engine.shards import Shard
@@ -30,6 +29,7 @@ from rayforest.engine.stores.opening import open_store
 from rayforest.engine.stores.requests import in_parallel, settle
 from rayforest.engine.stores.store import Store
 from rayforest.errors import InputError, RayforestError, UnfinishedError
+from rayforest.formats import MANIFEST, MANIFEST_PART
 
 _BATCH_ROWS = 16_384
 _KEPT_REASONS = 1000
@@ -67,9 +67,8 @@ def publish(
         checksum = _write_part(version, plan, f"{base}/{part}", totals, reasons) if plan is not None else ""
         for name, data in extra.items():
             settle(store, version.extra_path(_digest(extra), name), data)
-        mine = json.dumps(
+        mine = MANIFEST.write(
             {
-                "format": MANIFEST_FORMAT,
                 "key": version.key,
                 "totals": totals.as_dict(),
                 "reasons": dict(reasons.most_common(_KEPT_REASONS)),
@@ -83,8 +82,7 @@ def publish(
                 "summary": summary or {},
             },
             indent=1,
-            ensure_ascii=False,
-        ).encode()
+        )
         standing = settle(store, manifest_path(base), mine)
         if standing != mine and part is not None:
             store.delete([f"{base}/{part}"])  # nobody can come to name it now
@@ -209,7 +207,7 @@ def _write_part(version: Version, plan: Plan, path: str, totals: _Totals, reason
     """The manifest's Parquet part; returns its SHA-256."""
     with version.store.open_write(path) as file:
         sink = HashingSink(file)
-        with pq.ParquetWriter(sink, PART_SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(sink, PART_SCHEMA.with_metadata(MANIFEST_PART.metadata), compression="zstd") as writer:
             rows = _rows(version, plan, totals, reasons)
             while chunk := list(islice(rows, _BATCH_ROWS)):
                 writer.write_batch(pa.RecordBatch.from_pylist(chunk, schema=PART_SCHEMA))
@@ -283,11 +281,11 @@ def _checked_record(version: Version, shard: Shard) -> Record:
 
 
 def _schema(version: Version) -> dict[str, Any]:
-    encoded = version.store.get(schema_path(version.base))
-    schema = pa.ipc.read_schema(io.BytesIO(encoded))
+    path = schema_path(version.base)
+    schema = read_schema(version.store.get(path), version.store.locate(path))
     return {
         "fields": {field.name: str(field.type) for field in schema},
-        "arrow": base64.b64encode(encoded).decode(),
+        "arrow": base64.b64encode(schema.serialize().to_pybytes()).decode(),
     }
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
+from rayforest.engine.document import read_document
 from rayforest.engine.stores.requests import in_parallel
 from rayforest.engine.stores.store import Store
-from rayforest.errors import RayforestError
+from rayforest.formats import RECORD, Document
 
-RECORD_FORMAT = 1
 FOLDER_SHARDS = 1000
 """Shards in one folder of records or data, so that no folder grows without end."""
 
@@ -42,19 +41,15 @@ class Record:
 
 
 def encode_record(record: Record) -> bytes:
-    return json.dumps({"format": RECORD_FORMAT, **asdict(record)}, separators=(",", ":")).encode()
+    return RECORD.write(asdict(record))
 
 
-def decode_record(data: bytes) -> Record:
-    fields = json.loads(data)
-    if (found := fields.pop("format", None)) != RECORD_FORMAT:
-        raise RayforestError(
-            "a file of the result has a format that this version does not read",
-            expected=f"format {RECORD_FORMAT}",
-            found=f"format {found}",
-            next_step="use the version of rayforest that wrote it, or another destination",
-        )
-    return Record(**fields)
+def decode_record(data: bytes, where: str) -> Record:
+    return RECORD.read(data, where, _record_of)
+
+
+def _record_of(document: Document) -> Record:
+    return Record(**document)
 
 
 def step_folder(base: str, step: str) -> str:
@@ -73,10 +68,7 @@ def attempt_path(folder: str, kind: str, shard: int, token: str, ending: str) ->
 
 def read_record(store: Store, folder: str, shard: int) -> Record | None:
     """The shard's record by its key, or None while the shard is not finished."""
-    try:
-        return decode_record(store.get(record_path(folder, shard)))
-    except FileNotFoundError:
-        return None
+    return read_document(store, record_path(folder, shard), RECORD, _record_of)
 
 
 def read_records(store: Store, folder: str, shards: Iterable[int]) -> Iterator[tuple[int, Record | None]]:

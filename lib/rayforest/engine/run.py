@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from rayforest.engine.attempt import Attempt, StoppedError
 from rayforest.engine.commit import Version
+from rayforest.engine.document import read_schema, write_schema
 from rayforest.engine.executors import Executor, OverdueError, WorkerLostError, cancelled, computed
 from rayforest.engine.plan import Plan
 from rayforest.engine.policy import Policy
@@ -223,9 +224,9 @@ class _StepRun:
         )
 
     def _settle_schema(self, folder: str) -> None:
-        mine = self.task.schema.serialize().to_pybytes()
-        standing = settle(self.version.store, schema_path(folder), mine)
-        if standing != mine and not pa.ipc.read_schema(pa.py_buffer(standing)).equals(self.task.schema):
+        path = schema_path(folder)
+        standing = settle(self.version.store, path, write_schema(self.task.schema))
+        if not read_schema(standing, self.version.store.locate(path)).equals(self.task.schema):
             raise RefusedError(
                 f"{self.version.store.locate(folder)} holds rows of another schema from the same inputs and settings",
                 next_step="choose another destination, and please report this: the key should tell the two apart",
