@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import signal
@@ -25,16 +24,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rayforest.cluster.dashboard import Dashboard
 from rayforest.engine.own_ray.head import RayHead, client_settings, start_head
 from rayforest.engine.processes import ProcessId, descendants, is_running, send
 from rayforest.errors import ConfigError, RayforestError
+from rayforest.formats import CLUSTER, Document
 
 DEFAULT_DASHBOARD_PORT = 8265
-_FORMAT = 1
-"""Format of cluster.json. A change of its keys gets a new number; `_read` refuses numbers that it does not know."""
 
 
 @dataclass(frozen=True)
@@ -228,31 +226,24 @@ def _free_port() -> int:
 
 
 def _write(file: Path, cluster: ClusterInfo) -> None:
-    text = json.dumps({"format": _FORMAT, **asdict(cluster), "folder": str(cluster.folder)}, indent=2)
+    text = CLUSTER.write({**asdict(cluster), "folder": str(cluster.folder)}, indent=2)
     temporary = file.with_suffix(".tmp")
     temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
-        out.write(text + "\n")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+        out.write(text + b"\n")
     temporary.replace(file)
 
 
 def _read(file: Path) -> ClusterInfo | None:
     try:
-        stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if stored.pop("format") != _FORMAT:
-            raise ValueError("format of another version")
-        stored |= {
-            "folder": Path(stored["folder"]),
-            "keeper": ProcessId(**stored["keeper"]),
-            "processes": tuple(ProcessId(**process) for process in stored["processes"]),
-        }
-        return ClusterInfo(**stored)
+        return CLUSTER.read(file.read_bytes(), str(file), _cluster_of)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RayforestError(
-            f"{file} does not say which cluster is up",
-            expected=f"JSON of format {_FORMAT}, as this version writes it",
-            found=f"{type(error).__name__}: {error}",
-            next_step="stop the cluster with the version that started it, or end its processes and delete the file",
-        ) from None
+
+
+def _cluster_of(document: Document) -> ClusterInfo:
+    processes = {
+        "keeper": ProcessId(**document["keeper"]),
+        "processes": tuple(ProcessId(**process) for process in document["processes"]),
+    }
+    return ClusterInfo(**document | processes | {"folder": Path(document["folder"])})

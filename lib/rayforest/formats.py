@@ -14,8 +14,6 @@ To change a format:
 2. Keep reading every older version: `Document.version` says which one a file has.
 3. Add golden files that the changed code wrote (tests/golden/README.md). Those that are there are never changed.
 4. Say so in docs/formats.md and CHANGELOG.md.
-
-Data files and quarantine are not here: they are the user's tables, named by a manifest, and hold nothing but rows.
 """
 
 from __future__ import annotations
@@ -62,19 +60,21 @@ class Format:
         """The envelope in the metadata of a Parquet file or an Arrow schema."""
         return {"kind": self.kind, "version": str(self.version)}
 
-    def write(self, keys: Mapping[str, Any], *, version: int | None = None, indent: int | None = None) -> bytes:
-        """A JSON file: the same bytes for the same keys in the same order.
+    def document(self, keys: Mapping[str, Any], version: int | None = None) -> dict[str, Any]:
+        """The envelope and a document's own keys, plain values all.
 
         Args:
-            keys: the document's own, with plain values.
+            keys: by name; none has the name of one of the envelope's.
             version: an older one, where the document is still of that one; the newest by default.
-            indent: as `json.dumps` takes it; on one line by default.
         """
         if taken := {"kind", "version"} & keys.keys():
             raise ValueError(f"keys of the envelope: {taken}")
-        document = {"kind": self.kind, "version": version or self.version, **keys}
+        return {"kind": self.kind, "version": version or self.version, **keys}
+
+    def write(self, keys: Mapping[str, Any], *, version: int | None = None, indent: int | None = None) -> bytes:
+        """The same as a JSON file, on one line unless it is indented: equal keys in their order give equal bytes."""
         separators = (",", ":") if indent is None else None
-        text = json.dumps(document, ensure_ascii=False, indent=indent, separators=separators)
+        text = json.dumps(self.document(keys, version), ensure_ascii=False, indent=indent, separators=separators)
         return text.encode(errors="surrogatepass")  # of paths that are no UTF-8; json.loads takes it, too
 
     def read(self, data: bytes, where: str, parse: Callable[[Document], _T]) -> _T:
@@ -143,6 +143,7 @@ class Format:
         )
 
 
+# The engine's: how a result comes to be.
 CLAIM = Format("rayforest.claim", 1)
 CURRENT = Format("rayforest.current", 1)
 PLAN = Format("rayforest.plan", 1)
@@ -152,3 +153,42 @@ RECORD = Format("rayforest.record", 1)
 """A part of every plan key, too."""
 MANIFEST = Format("rayforest.manifest", 1)
 MANIFEST_PART = Format("rayforest.manifest-part", 1)
+
+# What was found in raw tables, and fitted to them.
+TABLE = Format("rayforest.table", 1)
+"""Kinds and types of a source's columns. Raised, too, when others would be found in the same files."""
+RECIPE = Format("rayforest.recipe", 2)
+"""1: a boolean target, and one with a positive label, was 1 or 0. 2: the target is the user's own label."""
+CONTRACT = Format("rayforest.contract", 1)
+PROFILE = Format("rayforest.profile", 1)
+SPLIT = Format("rayforest.split", 1)
+CATEGORIES = Format("rayforest.categories", 2)
+"""1: features were the keys of the document itself. 2: they stand under `categories`."""
+TIMES = Format("rayforest.times", 1)
+KEY_HASHES = Format("rayforest.key-hashes", 1)
+REPEATED_KEYS = Format("rayforest.repeated-keys", 1)
+DATA = Format("rayforest.data", 1)
+"""Prepared shards, as `tune` reads them. Of version 1 there is no envelope: rows of a user, and nothing else."""
+
+# Models, bundles and scores.
+TRIAL = Format("rayforest.trial", 1)
+TUNED_METRICS = Format("rayforest.tuned-metrics", 1)
+FEATURES = Format("rayforest.features", 2)
+"""The recipe with its fitted categories; 1 and 2 as there."""
+BUNDLE = Format("rayforest.bundle", 2)
+"""All files of a bundle together: its version is `bundle_format` in the summary of the bundle's manifest.
+
+1: the graphs of a classifier had no `probability`; `prediction` was the probability. 2: `prediction` is the label."""
+TRAINING = Format("rayforest.training", 1)
+PARITY = Format("rayforest.parity", 1)
+TOTALS = Format("rayforest.totals", 1)
+SCORED_METRICS = Format("rayforest.scored-metrics", 2)
+"""1: the metrics of all rows were the keys of the document itself. 2: they stand under `metrics`."""
+
+# Beside results.
+CLUSTER = Format(
+    "rayforest.cluster",
+    1,
+    "stop the cluster with the version that started it, or end its processes and delete the file",
+)
+PAYMENTS_TRUTH = Format("rayforest.payments-truth", 1, "generate the payments again, into an empty folder")

@@ -17,7 +17,7 @@ from small_projects import Ran, orders, write_orders, write_project
 
 import rayforest
 from rayforest.bundle.bundle import load_bundle
-from rayforest.errors import BundleError, InputError
+from rayforest.errors import BundleError, FormatError, InputError
 from rayforest.onnx import runtime_session
 from rayforest.tuning.dataset import PreparedData, encode_features
 
@@ -71,15 +71,21 @@ def rewrite_manifest(bundle: Path, **summary: object) -> None:
 
 def test_a_newer_format_is_refused_and_says_to_upgrade(bundle: Path) -> None:
     rewrite_manifest(bundle, bundle_format=99)
-    with pytest.raises(BundleError, match="newer format") as caught:
+    with pytest.raises(FormatError, match="newer format") as caught:
         load_bundle(str(bundle))
-    assert (caught.value.found, caught.value.next_step) == ("format 99", "upgrade rayforest")
+    assert (caught.value.found, caught.value.next_step) == ("version 99", "upgrade rayforest")
 
 
 def test_a_manifest_of_something_else_is_refused(bundle: Path) -> None:
-    for text in ("{}", "[]", "not json", '{"summary": {"bundle_format": 1}, "extra": {"../x": {"sha256": "0"}}}'):
+    for text, refused in (
+        ("{}", FormatError),
+        ("[]", FormatError),
+        ("not json", FormatError),
+        ('{"summary": {"stage": "prepare"}, "extra": {}}', BundleError),
+        ('{"summary": {"bundle_format": 1}, "extra": {"../x": {"sha256": "0"}}}', BundleError),
+    ):
         (bundle / "manifest.json").write_text(text)
-        with pytest.raises(BundleError):
+        with pytest.raises(refused, match="manifest"):
             load_bundle(str(bundle))
 
 

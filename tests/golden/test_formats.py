@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,17 +16,34 @@ import pyarrow.parquet as pq
 import pytest
 
 from rayforest import formats
-from rayforest.engine.commit import Destination
-from rayforest.engine.document import open_table, read_schema
+from rayforest.bundle.known_parts import training_tables
+from rayforest.cluster.local import _read
+from rayforest.engine.commit import Destination, Version
+from rayforest.engine.document import open_table, read_schema, read_table
 from rayforest.engine.manifest import PART_SCHEMA, open_manifest
 from rayforest.engine.plan import open_plan
 from rayforest.engine.record import decode_record
 from rayforest.engine.stores.opening import open_store
 from rayforest.errors import FormatError
+from rayforest.features.contract import Contract
+from rayforest.features.profile import Profile
+from rayforest.features.recipe import Recipe, categories_of
 from rayforest.formats import Document, Format
+from rayforest.metrics.mergeable import scored_metrics
+from rayforest.onnx.parity import ParityEvidence
+from rayforest.payments import read_truth
+from rayforest.preparing.split import TimeSketch
+from rayforest.preparing.split_rule import SplitRule
+from rayforest.preparing.survey import DuplicatesTask, SurveyTask
+from rayforest.scoring.totals import Totals
+from rayforest.tables.schema import TableSchema
+from rayforest.tuning.outcome import Outcome
+from rayforest.tuning.trial import TrialRecord
 
 GOLDEN = Path(__file__).parent
-FORMATS = [value for value in vars(formats).values() if isinstance(value, Format)]
+ROOT = GOLDEN.parents[1]
+FORMATS = [value for value in vars(formats).values() if isinstance(value, Format) and value is not formats.BUNDLE]
+"""All but that of a bundle as a whole, which is no file; see test_bundle.py."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +59,38 @@ class Golden:
         return sorted(GOLDEN.glob(f"*/{self.pattern}"))
 
 
-def rows_of(form: Format, columns: list[str]) -> Callable[[Path], object]:
+def rows_of(form: Format, columns: Sequence[str]) -> Callable[[Path], object]:
     def read(path: Path) -> object:
-        with open_table(open_store(path.parent), path.name, form, columns) as file:
-            return file.read(columns).to_pylist()
+        return read_table(open_store(path.parent), path.name, form, columns)
 
     return read
 
 
-VERSION = "out/*/" + "[0-9a-f]" * 32
+def part_of_a_manifest(path: Path) -> object:
+    with open_table(open_store(path.parent), path.name, formats.MANIFEST_PART, PART_SCHEMA.names) as file:
+        return file.read().to_pylist()
+
+
+def of_json(form: Format, parse: Callable[[Document], object]) -> Callable[[Path], object]:
+    return lambda path: form.read(path.read_bytes(), str(path), parse)
+
+
+def schema_of_inputs(path: Path) -> object:
+    return Version(open_store(path.parents[1]), 1, path.parent.name).load(
+        path.name, formats.TABLE, TableSchema.from_dict
+    )
+
+
+NO_COLUMNS = Contract(())
+
+PREPARED = "*/prepared/" + "[0-9a-f]" * 32
+TUNED, BUNDLE, SCORED = (f"*/{stage}/" + "[0-9a-f]" * 32 for stage in ("tuned", "bundle", "scored"))
+VERSION = "*/*/" + "[0-9a-f]" * 32
 """The folder of a version, which has its plan key for a name."""
 
 READERS = {
-    formats.CLAIM: Golden("out/*/claims/*.json", lambda path: Destination(open_store(path.parents[1])).latest_claim()),
-    formats.CURRENT: Golden("out/*/current/*.json", lambda path: Destination(open_store(path.parents[1])).current()),
+    formats.CLAIM: Golden("*/*/claims/*.json", lambda path: Destination(open_store(path.parents[1])).latest_claim()),
+    formats.CURRENT: Golden("*/*/current/*.json", lambda path: Destination(open_store(path.parents[1])).current()),
     formats.PLAN: Golden(
         f"{VERSION}/plan.parquet", lambda path: list(open_plan(open_store(path.parent), path.name) or ())
     ),
@@ -61,7 +99,38 @@ READERS = {
     formats.MANIFEST: Golden(
         f"{VERSION}/manifest.json", lambda path: open_manifest(open_store(path.parents[1]), path.parent.name)
     ),
-    formats.MANIFEST_PART: Golden(f"{VERSION}/manifest-*.parquet", rows_of(formats.MANIFEST_PART, PART_SCHEMA.names)),
+    formats.MANIFEST_PART: Golden(f"{VERSION}/manifest-*.parquet", part_of_a_manifest),
+    formats.TABLE: Golden(f"{VERSION}/table.json", schema_of_inputs),
+    formats.RECIPE: Golden(
+        f"{PREPARED}/recipe.json", of_json(formats.RECIPE, partial(Recipe.from_document, contract=NO_COLUMNS))
+    ),
+    formats.CONTRACT: Golden(f"{VERSION}/contract.json", of_json(formats.CONTRACT, Contract.from_document)),
+    formats.PROFILE: Golden(f"{VERSION}/profile.json", of_json(formats.PROFILE, Profile.from_document)),
+    formats.SPLIT: Golden(f"{PREPARED}/split.json", of_json(formats.SPLIT, SplitRule.from_document)),
+    formats.CATEGORIES: Golden(f"{PREPARED}/categories.json", of_json(formats.CATEGORIES, categories_of)),
+    formats.TIMES: Golden(f"{PREPARED}/survey/records/*/*.sidecar", of_json(formats.TIMES, TimeSketch.from_document)),
+    formats.KEY_HASHES: Golden(
+        f"{PREPARED}/survey/data/*/*.parquet", rows_of(formats.KEY_HASHES, SurveyTask.schema.names)
+    ),
+    formats.REPEATED_KEYS: Golden(
+        f"{PREPARED}/duplicates/data/*/*.parquet", rows_of(formats.REPEATED_KEYS, DuplicatesTask.schema.names)
+    ),
+    formats.DATA: Golden(f"{PREPARED}/data/*/*.parquet", rows_of(formats.DATA, ["split", "target", "age"])),
+    formats.TRIAL: Golden(f"{TUNED}/trials/*.json", of_json(formats.TRIAL, lambda document: TrialRecord(**document))),
+    formats.TUNED_METRICS: Golden(f"{TUNED}/metrics.json", of_json(formats.TUNED_METRICS, Outcome.from_document)),
+    formats.FEATURES: Golden(
+        f"{BUNDLE}/features.json", of_json(formats.FEATURES, partial(Recipe.from_document, contract=NO_COLUMNS))
+    ),
+    formats.TRAINING: Golden(
+        f"{BUNDLE}/training.json", of_json(formats.TRAINING, partial(training_tables, where="training.json"))
+    ),
+    formats.PARITY: Golden(
+        f"{BUNDLE}/parity.json", of_json(formats.PARITY, lambda document: ParityEvidence(**document))
+    ),
+    formats.TOTALS: Golden(f"{SCORED}/records/*/*.sidecar", of_json(formats.TOTALS, Totals.from_document)),
+    formats.SCORED_METRICS: Golden(f"{SCORED}/metrics.json", of_json(formats.SCORED_METRICS, scored_metrics)),
+    formats.CLUSTER: Golden("cluster.json", _read),
+    formats.PAYMENTS_TRUTH: Golden("payments/_truth.json", lambda path: read_truth(path.parent)),
 }
 
 
@@ -77,7 +146,7 @@ def copied(file: Path, folder: Path) -> Path:
 
 def put_envelope(path: Path, **envelope: object) -> None:
     """Write the file again with another envelope."""
-    texts = {name: str(value) for name, value in envelope.items()}
+    texts = {name.encode(): str(value).encode() for name, value in envelope.items()}
     if path.suffix == ".parquet":
         table = pq.read_table(path)
         pq.write_table(table.replace_schema_metadata((table.schema.metadata or {}) | texts), path)
@@ -184,3 +253,49 @@ def test_files_of_releases_before_the_envelope_say_their_version_in_other_ways()
     for text, version in ((b'{"x": 1}', 1), (b'{"format": 2, "x": 1}', 2), (b'{"format_version": 3, "x": 1}', 3)):
         document = form.read(text, "x", lambda document: document)
         assert (document, document.version) == ({"x": 1}, version)
+
+
+READ_ELSEWHERE = {
+    "cluster.dashboard": "what Ray answers",
+    "cluster.submit": "what a job prints",
+    "engine.attempt": "the file that it has just written",
+    "engine.commit": "its own text, to compare like with like",
+    "engine.executors.ray_address": "what Ray answers",
+    "engine.manifest": "the schema inside a manifest",
+    "stages.inputs": "its own text, to compare like with like",
+    "tables.columnar": "users' tables",
+    "tables.parquet": "users' tables",
+    "tables.results": "a claim among users' files, which it only recognises",
+}
+"""Modules that decode JSON, Parquet or schemas past formats.py and engine/document.py, and what."""
+
+DECODERS = {
+    *("json.load", "json.loads"),
+    *("pq.ParquetFile", "pq.read_table", "pq.read_metadata", "pq.read_schema", "pa.ipc.read_schema"),
+}
+
+
+def test_nothing_reads_our_files_past_the_check_of_their_formats() -> None:
+    found = set()
+    for folder in ("lib/rayforest", "cluster", "jobs"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            if DECODERS & {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}:
+                name = file.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+                found.add(name.removeprefix("lib.rayforest."))
+    assert found == {*READ_ELSEWHERE, "formats", "engine.document"}
+
+
+@pytest.mark.parametrize("form", [*FORMATS, formats.BUNDLE], ids=name_of)
+def test_the_documentation_lists_every_format_with_its_version(form: Format) -> None:
+    page = (ROOT / "docs" / "formats.md").read_text()
+    assert re.search(rf"^\|[^|]+\| `{re.escape(form.kind)}` \| {form.version} \|", page, re.MULTILINE), form
+
+
+def test_plan_keys_know_nothing_of_envelopes() -> None:
+    claims = [json.loads(file.read_bytes()) for file in READERS[formats.CLAIM].files]
+    enveloped = [claim["ingredients"] for claim in claims if "kind" in claim]
+    assert enveloped
+    for ingredients in enveloped:
+        for document in (ingredients, ingredients.get("recipe", {}), ingredients.get("contract", {})):
+            assert not {"kind", "version"} & document.keys()

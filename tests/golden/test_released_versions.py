@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -19,7 +20,9 @@ STAGES = ("prepared", "tuned", "bundle", "scored")
 @pytest.fixture(params=VERSIONS)
 def released(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A copy of a version's folder."""
-    return Path(shutil.copytree(GOLDEN / str(request.param), tmp_path / "golden", symlinks=True))
+    folder = Path(shutil.copytree(GOLDEN / str(request.param), tmp_path / "golden", symlinks=True))
+    os.utime(folder / "raw.csv", (0, 0))  # a copy: a checkout has times of its own
+    return folder
 
 
 def test_there_is_a_golden_version() -> None:
@@ -52,8 +55,6 @@ def test_a_bundle_of_a_released_version_gives_the_same_bits(released: Path) -> N
     assert (result.rows_in, result.rows_quarantined) == (401, 1)
     assert after["probability"].equals(before["probability"])
     assert "split" not in after.columns
-    assert result.metrics
-    assert str(result.facts.notes).startswith("['whether the model was trained on these rows is not known: the bun")
 
 
 def test_a_model_of_a_released_version_is_exported_by_todays_code(released: Path) -> None:
@@ -71,6 +72,7 @@ def test_a_bundle_that_does_not_know_its_training_rows_gives_metrics_of_all_and_
     )
     assert "split" not in rayforest.read(tmp_path / "again").collect().columns
     assert (result.as_dict()["rows"], "metrics_by_part" in result.as_dict()) == (400, False)
+    assert result.metrics
     (note,) = result.facts.notes  # type: ignore[misc]
     assert note.startswith("whether the model was trained on these rows is not known: the bundle was exported before")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 
 import numpy as np
@@ -17,6 +18,7 @@ from rayforest.features.contract import ColumnContract, Contract
 from rayforest.features.hashing import FIELD_SEPARATOR, hash_rows, xxh64
 from rayforest.features.keys import canonical_keys
 from rayforest.features.profile import ColumnProfile, Profile, _buckets, bucket_bounds
+from rayforest.formats import PROFILE
 from rayforest.kinds import Kind
 from rayforest.metrics.mergeable import RunningMetrics
 from rayforest.metrics.problem import Problem
@@ -152,8 +154,8 @@ def test_a_profile_merges_to_that_of_all_rows(rows: list[tuple[float | None, str
 
     merged = Profile()
     for shard in range(shards):
-        merged.add(Profile.from_json(profile(frame[shard::shards]).to_json()))
-    assert merged.to_json() == profile(frame).to_json()
+        merged.add(PROFILE.read(PROFILE.write(profile(frame[shard::shards]).as_dict()), "x", Profile.from_document))
+    assert PROFILE.write(merged.as_dict()) == PROFILE.write(profile(frame).as_dict())
 
 
 @few
@@ -169,7 +171,7 @@ def running(problem: Problem, predictions: np.ndarray, labels: np.ndarray, shard
     for rows in np.array_split(np.arange(len(labels)), shards):
         part = RunningMetrics()
         part.update(problem, predictions[rows], labels[rows])
-        merged.merge(RunningMetrics.from_json(part.to_json()))
+        merged.merge(RunningMetrics.from_dict(json.loads(json.dumps(part.as_dict()))))
     return merged.metrics(problem)
 
 

@@ -15,6 +15,7 @@ import rayforest
 from rayforest.errors import InputError
 from rayforest.features.parts import part_facts, share_text
 from rayforest.features.profile import Profile
+from rayforest.formats import PROFILE
 from rayforest.preparing.empty_parts import nearest_shares
 from rayforest.preparing.split import TimeSketch
 from rayforest.stages.show import describe
@@ -147,10 +148,10 @@ def test_a_rare_label_is_not_mistaken_for_a_missing_one() -> None:
 
 
 def test_a_profile_without_these_facts_is_read() -> None:
-    old = json.loads(Profile().to_json())
+    old = Profile().as_dict()
     for name in ("target_sums", "spans", "timestamps", "split_keys"):
         del old[name]
-    assert Profile.from_json(json.dumps(old).encode()).spans == {}
+    assert PROFILE.take(old, "profile.json", Profile.from_document).spans == {}
 
 
 @pytest.mark.parametrize("sizes", [[7, 1], [1, 99], [50, 1, 1, 900], [3] * 40, [1, 1, 1], [10**6, 1, 1, 1]])

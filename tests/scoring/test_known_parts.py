@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ from small_projects import PROJECT, Ran, orders, write_orders, write_project
 
 import rayforest
 from rayforest.bundle import known_parts
-from rayforest.bundle.known_parts import training_json, training_tables
+from rayforest.bundle.known_parts import TrainingTables, training_json, training_tables
 from rayforest.engine.plan import PlannedInput
+from rayforest.formats import TRAINING
 from rayforest.jobs.metrics_text import metric_lines
+from rayforest.preparing.split import HashSplit
+from rayforest.preparing.split_rule import SplitRule
 
 SPLITS = {
     "by key": [],
@@ -145,10 +148,15 @@ def test_without_test_rows_there_are_no_headline_metrics_and_that_is_said(tmp_pa
 
 
 def test_a_model_of_more_files_than_a_bundle_names_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    split = json.dumps({"format_version": 1, "by": "hash", "shares": [0.7, 0.2, 0.1], "seed": 0, "key": ["id"]})
+    by_hash = HashSplit((0.7, 0.2, 0.1), 0)
+    by_id = SplitRule(by_hash, ("id",))
     inputs = [PlannedInput(f"{i}.csv", i, "7", f"{i}-7") for i in range(4)]
     inputs.append(PlannedInput("a.parquet", 99, "7", "99-c0ffee"))
-    tables, why = training_tables(training_json(split.encode(), inputs))
+
+    def read_back(split: SplitRule) -> tuple[TrainingTables | None, str]:
+        return TRAINING.read(training_json(split, inputs), "x", partial(training_tables, where="x"))
+
+    tables, why = read_back(by_id)
     assert why == ""
     assert tables is not None
     asked = {
@@ -162,11 +170,11 @@ def test_a_model_of_more_files_than_a_bundle_names_says_so(monkeypatch: pytest.M
         ("a.parquet", "99-another"): "new",
     }
     assert {file: tables.knows(*file) for file in asked} == asked
-    tables, _ = training_tables(training_json(split.replace('"id"', "").encode(), inputs))
+    tables, _ = read_back(SplitRule(by_hash, ()))
     assert tables is not None
     assert tables.knows("raw/3.csv", "3-7") == "unknown"  # a row is known by its place
     monkeypatch.setattr(known_parts, "MAX_FILES", 4)
-    tables, why = training_tables(training_json(split.encode(), inputs))
+    tables, why = read_back(by_id)
     assert (tables, why) == (None, "the model was trained on 5 files, and a bundle names up to 4")
 
 

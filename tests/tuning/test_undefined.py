@@ -15,10 +15,12 @@ from small_projects import Listener, Ran, tuned, write_project
 
 import rayforest
 from rayforest.errors import InputError
+from rayforest.formats import TUNED_METRICS
 from rayforest.jobs.metrics_text import metric_lines
 from rayforest.stages.show import describe
 from rayforest.tuning.outcome import Outcome
-from rayforest.tuning.search import TrialRecord, best_of
+from rayforest.tuning.search import best_of
+from rayforest.tuning.trial import TrialRecord
 
 PROJECT = """
 [project]
@@ -158,9 +160,9 @@ def test_metrics_of_an_earlier_release_are_read() -> None:
         "rounds": 3,
         "trials": 2,
     }
-    found = Outcome.from_json(json.dumps(old).encode())
+    found = TUNED_METRICS.take(old, "metrics.json", Outcome.from_document)
     assert (found.evaluated_on, found.metrics, found.best["auc"]) == ("test", {"auc": 0.7}, 0.75)
-    assert Outcome.from_json(found.to_json()) == found
+    assert TUNED_METRICS.take(found.as_dict(), "metrics.json", Outcome.from_document) == found
 
 
 def test_a_trial_whose_score_is_not_finite_failed_and_the_others_go_on(tmp_path: Path) -> None:

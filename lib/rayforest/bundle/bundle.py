@@ -16,12 +16,12 @@ manifest.json      format, SHA-256 of every file above, package versions, plan k
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rayforest.bundle.known_parts import TrainingTables, training_tables
 from rayforest.engine.commit import Destination
@@ -31,14 +31,10 @@ from rayforest.engine.stores.store import Store
 from rayforest.errors import BundleError, InputError
 from rayforest.features.contract import Contract
 from rayforest.features.recipe import Recipe
+from rayforest.formats import BUNDLE, CONTRACT, FEATURES, MANIFEST, TRAINING, TUNED_METRICS, Document, Format
 from rayforest.metrics.problem import Problem
 
-BUNDLE_FORMAT = 2
-"""Of the files above. Raise it when a reader of the old format would misread the new one; older ones stay readable.
-
-1: the graphs of a classifier had no `probability`; `prediction` was the probability.
-2: `prediction` is the label."""
-
+_T = TypeVar("_T")
 LARGEST_FILE = 4 << 30
 """Bytes; a larger file in a bundle is refused unread."""
 
@@ -69,6 +65,15 @@ class Bundle:
             )
         return self.files[name]
 
+    def document(self, name: str, form: Format, parse: Callable[[Document], _T]) -> _T:
+        """What a file of the bundle in one of our formats stands for; see `Format.read`.
+
+        Raises:
+            BundleError: the bundle's manifest names no such file.
+            FormatError: the file is damaged, of another kind, or newer.
+        """
+        return form.read(self.read(name), f"{self.location}/{name}", parse)
+
     @property
     def trees(self) -> str:
         """Name of the graph that takes finished features."""
@@ -77,28 +82,30 @@ class Bundle:
     @cached_property
     def contract(self) -> Contract:
         """What raw columns must hold."""
-        return Contract.from_json(self.read("contract.json"))
+        return self.document("contract.json", CONTRACT, Contract.from_document)
 
     @cached_property
     def recipe(self) -> Recipe:
         """How features come from raw columns."""
-        return Recipe.from_json(self.read("features.json"), self.contract)
+        return self.document("features.json", FEATURES, partial(Recipe.from_document, contract=self.contract))
 
     @cached_property
     def categories(self) -> dict[str, list[str]]:
         """Fitted categories by feature, in code order."""
-        table: dict[str, list[str]] = json.loads(self.read("features.json"))["categories"]
-        return table
+        return self.document("features.json", FEATURES, lambda features: dict(features["categories"]))
 
     @cached_property
     def training(self) -> tuple[TrainingTables | None, str]:
         """The tables that the model was trained on; or nothing, and why not."""
-        return training_tables(self.files.get("training.json"))
+        if "training.json" not in self.files:
+            return None, "the bundle was exported before bundles said which rows a model was trained on"
+        where = f"{self.location}/training.json"
+        return self.document("training.json", TRAINING, partial(training_tables, where=where))
 
     @cached_property
     def problem(self) -> Problem:
         """What the model predicts."""
-        return Problem.from_dict(json.loads(self.read("metrics.json"))["problem"])
+        return self.document("metrics.json", TUNED_METRICS, lambda metrics: Problem.from_dict(metrics["problem"]))
 
 
 def find_bundle(store: Store) -> tuple[str, bytes]:
@@ -149,7 +156,8 @@ def load_bundle(location: str, *, expected: str | None = None) -> Bundle:
 
     Raises:
         InputError: there is no bundle.
-        BundleError: a hash differs, a file is missing or too large, the format is newer than this rayforest.
+        BundleError: a hash differs, a file is missing or too large.
+        FormatError: the manifest is damaged, or the bundle is newer than this rayforest.
     """
     store = open_store(location)
     prefix, text = find_bundle(store)
@@ -162,22 +170,18 @@ def load_bundle(location: str, *, expected: str | None = None) -> Bundle:
             found=f"{digest[:16]}...",
             next_step="run score again",
         )
-    try:
-        manifest = json.loads(text)
-        found = manifest["summary"]["bundle_format"]
-        hashes = {name: str(entry["sha256"]) for name, entry in manifest["extra"].items()}
-    except (ValueError, KeyError, TypeError):
-        raise BundleError(
-            f"{where}/manifest.json is not the manifest of a bundle", next_step="run: rayforest export PROJECT"
-        ) from None
-    if not isinstance(found, int) or found > BUNDLE_FORMAT:
-        raise BundleError(
-            f"the bundle at {where} has a newer format than this rayforest reads",
-            expected=f"format {BUNDLE_FORMAT} or older",
-            found=f"format {found}",
-            next_step="upgrade rayforest",
-        )
+    path = f"{where}/manifest.json"
+    manifest, hashes = MANIFEST.read(text, path, _hashes)
+    if "bundle_format" not in manifest["summary"]:
+        raise BundleError(f"{path} is not the manifest of a bundle", next_step="run: rayforest export PROJECT")
+    BUNDLE.checked(BUNDLE.kind, manifest["summary"]["bundle_format"], f"the bundle at {where}")
     return Bundle(where, digest, manifest, {name: _checked(store, prefix, name, sha) for name, sha in hashes.items()})
+
+
+def _hashes(document: Document) -> tuple[Document, dict[str, str]]:
+    """A manifest, and the SHA-256 of each file that it names."""
+    document.having(("summary", "extra"))
+    return document, {name: str(entry["sha256"]) for name, entry in document["extra"].items()}
 
 
 def _checked(store: Store, prefix: str, name: str, sha256: str) -> bytes:

@@ -6,24 +6,25 @@ thresholds. One differing bit, and there is no bundle.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from typing import Any
 
 import numpy as np
 import onnx
 
-from rayforest.bundle.bundle import BUNDLE_FORMAT, link_current
+from rayforest.bundle.bundle import link_current
 from rayforest.bundle.known_parts import training_json
 from rayforest.engine.manifest import Manifest
 from rayforest.errors import ConfigError, InputError
 from rayforest.features.recipe import Recipe
 from rayforest.forest import Forest
+from rayforest.formats import BUNDLE, CONTRACT, FEATURES, PARITY, SPLIT
 from rayforest.onnx.feature_graph import full_model, inexpressible, refuse_names
-from rayforest.onnx.parity import RawScorer, check_parity
+from rayforest.onnx.parity import ParityEvidence, RawScorer, check_parity
 from rayforest.onnx.tree_ensemble import from_lightgbm
+from rayforest.preparing.split_rule import SplitRule
 from rayforest.stages.result import Facts, StageResult
 from rayforest.stages.stage import Claimed, Context, Product, run_stage
 from rayforest.tuning.dataset import Matrix, PreparedData, encode_features
@@ -89,7 +90,7 @@ class Export:
     def ingredients(self) -> dict[str, Any]:
         """All that decides the bundle besides model and data."""
         return {
-            "bundle_format": BUNDLE_FORMAT,
+            "bundle_format": BUNDLE.version,
             "export": self.context.project.export.model_dump(mode="json"),
             "packages": {name: package_version(name) for name in _PACKAGES},
         }
@@ -110,10 +111,10 @@ class Export:
         files = _files(data, trees, settings.graph) | {
             "booster.txt": tuned.manifest.extra("booster.txt"),
             "metrics.json": tuned.manifest.extra("metrics.json"),
-            "parity.json": json.dumps(asdict(evidence), indent=1).encode(),
+            "parity.json": PARITY.write(evidence.as_dict(), indent=1),
         }
         summary = {
-            "bundle_format": BUNDLE_FORMAT,
+            "bundle_format": BUNDLE.version,
             "graph": settings.graph,
             "trees": "trees.onnx" if settings.graph == "full" else "model.onnx",
             "packages": self.ingredients()["packages"],
@@ -126,7 +127,7 @@ class Export:
         return ExportedFacts(
             bundle=manifest.store.locate(manifest.base),
             graph=str(manifest.summary["graph"]),
-            parity=json.loads(manifest.extra("parity.json")),
+            parity=manifest.read("parity.json", PARITY, lambda document: ParityEvidence(**document)).as_dict(),
         )
 
 
@@ -179,14 +180,15 @@ def held_out_rows(data: PreparedData, limit: int) -> Matrix:
 
 def _files(data: PreparedData, trees: onnx.ModelProto, graph: str) -> dict[str, bytes]:
     recipe = data.recipe
-    features: dict[str, Any] = json.loads(recipe.to_json()) | {"categories": data.categories}
+    features = recipe.as_dict() | {"categories": data.categories}
     files = {
-        "features.json": json.dumps(features, indent=1, ensure_ascii=False).encode(),
-        "contract.json": recipe.contract.to_json().encode(),
+        "features.json": FEATURES.write(features, version=recipe.version, indent=1),
+        "contract.json": CONTRACT.write(recipe.contract.as_dict(), indent=1),
         "profile.json": data.manifest.extra("profile.json"),
     }
     if "split.json" in data.manifest.extras:
-        files["training.json"] = training_json(data.manifest.extra("split.json"), data.inputs())
+        split = data.manifest.read("split.json", SPLIT, SplitRule.from_document)
+        files["training.json"] = training_json(split, data.inputs())
     if graph == "trees":
         return files | {"model.onnx": trees.SerializeToString()}
     full = full_model(recipe.expressions, _categories(recipe, data.categories), trees)

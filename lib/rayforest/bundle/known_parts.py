@@ -8,7 +8,6 @@ new. A text table that may be a copy, with another time of change only, is neith
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,11 +16,10 @@ import polars as pl
 
 from rayforest.engine.plan import PlannedInput
 from rayforest.features.recipe import PARTS, SPLIT_COLUMN, Recipe
+from rayforest.formats import SPLIT, TRAINING, Document
 from rayforest.preparing.split_rule import SplitRule
 from rayforest.tables.batch import RawBatch
 
-TRAINING_FORMAT = 1
-"""Of training.json."""
 MAX_FILES = 100_000
 """Training files that a bundle names, in about 60 bytes each; with more of them, the parts of rows are not known."""
 
@@ -77,11 +75,11 @@ class TrainingTables:
         return pl.repeat(part, batch.table.num_rows, dtype=pl.String, eager=True).alias(SPLIT_COLUMN)
 
 
-def training_json(split: bytes, inputs: Iterable[PlannedInput]) -> bytes:
+def training_json(split: SplitRule, inputs: Iterable[PlannedInput]) -> bytes:
     """training.json of a bundle.
 
     Args:
-        split: split.json of the prepared version.
+        split: of the prepared version.
         inputs: of its plan.
     """
     files, looks, count = set[str](), set[str](), 0
@@ -92,20 +90,17 @@ def training_json(split: bytes, inputs: Iterable[PlannedInput]) -> bytes:
                 looks.update((_hash(_name(file.path), file.identity), _hash(file.path, str(file.size))))
             else:
                 looks.add(_hash("", file.identity))
-    table: dict[str, Any] = {"format_version": TRAINING_FORMAT, "split": json.loads(split), "files": count}
+    table: dict[str, Any] = {"split": SPLIT.document(split.as_dict()), "files": count}
     if count <= MAX_FILES:
         table |= {"identities": sorted(files), "looks": sorted(looks)}
-    return json.dumps(table).encode()
+    return TRAINING.write(table)
 
 
-def training_tables(text: bytes | None) -> tuple[TrainingTables | None, str]:
-    """What a bundle's training.json says; or nothing, and why not."""
-    if text is None:
-        return None, "the bundle was exported before bundles said which rows a model was trained on"
-    table = json.loads(text)
+def training_tables(table: Document, where: str) -> tuple[TrainingTables | None, str]:
+    """What a bundle's training.json, which lies there, says; or nothing, and why not."""
     if "identities" not in table:
         return None, f"the model was trained on {table['files']:,} files, and a bundle names up to {MAX_FILES:,}"
-    rule = SplitRule.from_dict(table["split"])
+    rule = SPLIT.take(table["split"], f"split of {where}", SplitRule.from_document)
     return TrainingTables(rule, frozenset(table["identities"]), frozenset(table["looks"])), ""
 
 

@@ -12,6 +12,7 @@ from rayforest.engine.stores.opening import open_store
 from rayforest.errors import InputError
 from rayforest.features.profile import Profile
 from rayforest.features.recipe import Recipe
+from rayforest.formats import PROFILE
 from rayforest.preparing.prepare import Prepare
 from rayforest.project.sections import Project
 from rayforest.stages.inputs import Inputs
@@ -37,7 +38,9 @@ class Preview:
     @property
     def profile(self) -> Profile:
         """Of the prepared rows."""
-        return Profile() if self.manifest is None else Profile.from_json(self.manifest.extra("profile.json"))
+        return (
+            Profile() if self.manifest is None else self.manifest.read("profile.json", PROFILE, Profile.from_document)
+        )
 
 
 def preview(project: Project, recipe: Recipe, inputs: Inputs) -> Preview | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -56,6 +56,34 @@ def open_table(store: Store, path: str, form: Format, columns: Iterable[str]) ->
         if missing := [name for name in columns if name not in file.schema_arrow.names]:
             raise form.damaged(where, f"no column {missing[0]}")
         yield file
+
+
+def read_table(
+    store: Store, path: str, form: Format, columns: Sequence[str], filters: Sequence[tuple[str, str, object]] = ()
+) -> pa.Table:
+    """Rows of a Parquet file.
+
+    Args:
+        store: where it lies.
+        path: in the store.
+        form: which it has.
+        columns: that are read.
+        filters: as `pyarrow.parquet.read_table` takes them; none by default.
+
+    Raises:
+        FileNotFoundError: there is none.
+        FormatError: it is damaged, of another kind, or newer.
+        OSError: the store failed.
+    """
+    where = store.locate(path)
+    with store.open_read(path) as source, _damage_names(where, form):
+        try:
+            table = pq.read_table(source, columns=list(columns), filters=list(filters) or None)
+        except pa.ArrowException:
+            _check(pq.read_metadata(source).metadata, where, form)  # a newer file may have other columns
+            raise
+    _check(table.schema.metadata, where, form)
+    return table.replace_schema_metadata()
 
 
 def write_schema(schema: pa.Schema) -> bytes:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -37,7 +37,9 @@ from rayforest.errors import (
     UnfinishedError,
     place_of,
 )
+from rayforest.formats import Document, Format
 
+_T = TypeVar("_T")
 _HOPELESS_SHARDS = 100
 """A run in which this many shards fail before any has ever finished is ended: nothing works."""
 _MOST_FAILED = 10_000
@@ -120,6 +122,20 @@ def records(version: Version, shards: Plan | Sequence[Shard], step: str = "") ->
                 f"Shard {shard} is not finished", next_step="run the same command again: finished shards are kept"
             )
         yield record
+
+
+def sidecars(
+    version: Version, shards: Plan | Sequence[Shard], form: Format, parse: Callable[[Document], _T], step: str = ""
+) -> Iterator[_T]:
+    """What the tasks of all shards left beside their records, in shard order; see `Attempt.sidecar`, `Format.read`.
+
+    Raises:
+        UnfinishedError: a shard has no record.
+        FormatError: a file is damaged, of another kind, or newer.
+    """
+    for record in records(version, shards, step):
+        if record.sidecar is not None:
+            yield form.read(version.store.get(record.sidecar), version.store.locate(record.sidecar), parse)
 
 
 @dataclass(slots=True)

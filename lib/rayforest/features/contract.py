@@ -8,7 +8,6 @@ here; what happens to those that fail is the caller's choice between quarantine 
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -20,6 +19,7 @@ import pyarrow as pa
 
 from rayforest.engine.attempt import QUARANTINE_SCHEMA
 from rayforest.errors import ConfigError
+from rayforest.formats import Document
 from rayforest.kinds import Kind
 from rayforest.project.sections import ColumnSection
 from rayforest.sql import parse
@@ -137,23 +137,19 @@ class Contract:
             return self
         return replace(self, columns=tuple(column.written_as(csv.numbers) for column in self.columns))
 
-    def to_json(self) -> str:
-        """JSON text, as in a bundle's contract.json."""
-        return json.dumps(
-            {"format_version": 1, "columns": [asdict(c) for c in self.columns], "rules": dict(self.rules)}, indent=1
-        )
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for contract.json."""
+        return {"columns": [asdict(column) for column in self.columns], "rules": dict(self.rules)}
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Contract:
-        """Read what `to_json` wrote."""
-        data: dict[str, Any] = json.loads(text)
+    def from_document(cls, document: Document) -> Contract:
+        """Read contract.json."""
         columns = []
-        for entry in data["columns"]:
-            entry["kind"] = Kind(entry["kind"])
-            entry["values"] = None if entry["values"] is None else tuple(entry["values"])
-            entry["null_values"] = tuple(entry["null_values"])
-            columns.append(ColumnContract(**entry))
-        return cls(tuple(columns), tuple(data["rules"].items()))
+        for entry in document["columns"]:
+            values = None if entry["values"] is None else tuple(entry["values"])
+            fitting = {"kind": Kind(entry["kind"]), "values": values, "null_values": tuple(entry["null_values"])}
+            columns.append(ColumnContract(**entry | fitting))
+        return cls(tuple(columns), tuple(document["rules"].items()))
 
 
 class Verdicts:

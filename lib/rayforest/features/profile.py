@@ -7,7 +7,6 @@ whatever order shards are merged, and gives every quantile to within half a buck
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from rayforest.errors import ConfigError
+from rayforest.formats import Document
 
 BUCKETS_A_DOUBLING = 8
 _SIGN_OFFSET = 100_000  # bucket keys of negative numbers lie below -_SIGN_OFFSET/2, so both signs share one mapping
@@ -167,35 +167,32 @@ class Profile:
             self.many_labels = True
             self.labels = {}
 
-    def to_json(self) -> bytes:
-        """JSON bytes, the same for the same profile."""
-        return json.dumps(
-            {
-                "format_version": 1,
-                "parts": dict(sorted(self.parts.items())),
-                "target_sums": dict(sorted(self.target_sums.items())),
-                "spans": dict(sorted(self.spans.items())),
-                "timestamps": self.timestamps,
-                "split_keys": None if self.split_keys is None else sorted(self.split_keys),
-                "many_labels": self.many_labels,
-                "labels": {part: dict(sorted(counts.items())) for part, counts in sorted(self.labels.items())},
-                "columns": {name: column.as_dict() for name, column in self.columns.items()},
-            }
-        ).encode()
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for profile.json, in the same order for the same profile."""
+        return {
+            "parts": dict(sorted(self.parts.items())),
+            "target_sums": dict(sorted(self.target_sums.items())),
+            "spans": dict(sorted(self.spans.items())),
+            "timestamps": self.timestamps,
+            "split_keys": None if self.split_keys is None else sorted(self.split_keys),
+            "many_labels": self.many_labels,
+            "labels": {part: dict(sorted(counts.items())) for part, counts in sorted(self.labels.items())},
+            "columns": {name: column.as_dict() for name, column in self.columns.items()},
+        }
 
     @classmethod
-    def from_json(cls, text: bytes) -> Profile:
-        """Read what `to_json` wrote."""
-        table = json.loads(text)
+    def from_document(cls, document: Document) -> Profile:
+        """Read profile.json."""
+        split_keys = document.get("split_keys")
         return cls(
-            columns={name: ColumnProfile.from_dict(column) for name, column in table["columns"].items()},
-            parts=Counter(table["parts"]),
-            labels={part: Counter(counts) for part, counts in table["labels"].items()},
-            many_labels=table["many_labels"],
-            target_sums=table.get("target_sums", {}),
-            spans={part: (first, last) for part, (first, last) in table.get("spans", {}).items()},
-            timestamps=table.get("timestamps", False),
-            split_keys=None if table.get("split_keys") is None else set(table["split_keys"]),
+            columns={name: ColumnProfile.from_dict(column) for name, column in document["columns"].items()},
+            parts=Counter(document["parts"]),
+            labels={part: Counter(counts) for part, counts in document["labels"].items()},
+            many_labels=document["many_labels"],
+            target_sums=document.get("target_sums", {}),
+            spans={part: (first, last) for part, (first, last) in document.get("spans", {}).items()},
+            timestamps=document.get("timestamps", False),
+            split_keys=None if split_keys is None else set(split_keys),
         )
 
 

@@ -6,7 +6,6 @@ bundle as JSON, and means the same in prepare and in score.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from rayforest.features.contract import Contract
+from rayforest.formats import RECIPE, Document
 from rayforest.kinds import Kind
 from rayforest.sql import Expression, category_text, parse
 from rayforest.tables.batch import CsvFormat
@@ -22,9 +22,6 @@ from rayforest.tables.batch import CsvFormat
 SPLIT_COLUMN = "split"
 TARGET_COLUMN = "target"
 PARTS = ("train", "valid", "test")
-
-RECIPE_FORMAT = 2
-"""Of recipe.json and features.json. In format 1 a boolean target, and one with a positive label, was 1 or 0."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class Recipe:
     double_labels: bool = False
     """Whether labels that are numbers come out as double: so the tables store them."""
     own_labels: bool = True
-    """Whether the target is the user's own label; false for what recipes of format 1 prepared and trained."""
+    """Whether the target is the user's own label; false for what recipes of version 1 prepared and trained."""
 
     def written_as(self, csv: CsvFormat | None) -> Recipe:
         """The recipe for files of this format; see `Contract.written_as`."""
@@ -127,39 +124,44 @@ class Recipe:
         kind = self.target_kind
         return value.cast(pl.Float64) if kind is Kind.NUMBER else value
 
-    def to_json(self) -> str:
-        """JSON text: features.json of a bundle without its fitted categories."""
-        return json.dumps(
-            {
-                "format_version": RECIPE_FORMAT if self.own_labels else 1,
-                "key": self.key,
-                "target": self.target,
-                "positive": self.positive,
-                "time": self.time,
-                "features": dict(self.features),
-                "categorical": self.categorical,
-                "unseen": self.unseen,
-                "double_labels": self.double_labels,
-            },
-            indent=1,
-        )
+    @property
+    def version(self) -> int:
+        """Of recipe.json and features.json that say this."""
+        return RECIPE.version if self.own_labels else 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for recipe.json, and for features.json beside the fitted categories."""
+        return {
+            "key": self.key,
+            "target": self.target,
+            "positive": self.positive,
+            "time": self.time,
+            "features": dict(self.features),
+            "categorical": self.categorical,
+            "unseen": self.unseen,
+            "double_labels": self.double_labels,
+        }
 
     @classmethod
-    def from_json(cls, text: str | bytes, contract: Contract) -> Recipe:
-        """Read what `to_json` wrote; the contract is stored beside it."""
-        data: dict[str, Any] = json.loads(text)
+    def from_document(cls, document: Document, contract: Contract) -> Recipe:
+        """Read recipe.json or features.json; the contract lies beside it."""
         return cls(
             contract=contract,
-            key=tuple(data["key"]),
-            target=data["target"],
-            positive=data["positive"],
-            time=data["time"],
-            features=tuple(data["features"].items()),
-            categorical=tuple(data["categorical"]),
-            unseen=data["unseen"],
-            double_labels=data.get("double_labels", False),
-            own_labels=data["format_version"] > 1,
+            key=tuple(document["key"]),
+            target=document["target"],
+            positive=document["positive"],
+            time=document["time"],
+            features=tuple(document["features"].items()),
+            categorical=tuple(document["categorical"]),
+            unseen=document["unseen"],
+            double_labels=document.get("double_labels", False),
+            own_labels=document.version > 1,
         )
+
+
+def categories_of(document: Document) -> dict[str, list[str]]:
+    """Fitted categories by feature, in code order: what categories.json holds."""
+    return dict(document if document.version == 1 else document["categories"])
 
 
 def _sorted_union(names: Iterable[Iterable[str]]) -> tuple[str, ...]:

@@ -7,14 +7,16 @@ approximation; tests hold it to the exact one.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from rayforest.formats import Document
 from rayforest.metrics.exact import ONE_CLASS, Evaluation, losses, missing_classes
 from rayforest.metrics.problem import UNSEEN, Problem
 
@@ -91,20 +93,17 @@ class RunningMetrics:
         found = {"log_loss": self.sums["log_loss"] / self.rows, "accuracy": self.sums["right"] / self.rows, "auc": auc}
         return Evaluation.of(found, self.rows, self.unseen)
 
-    def to_json(self) -> bytes:
-        """JSON bytes for a sidecar."""
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
         curves = {
             str(label): [[bucket, *counts] for bucket, counts in sorted(curve.items())]
             for label, curve in self.curves.items()
         }
-        return json.dumps(
-            {"rows": self.rows, "unseen": self.unseen, "sums": dict(self.sums), "curves": curves}
-        ).encode()
+        return {"rows": self.rows, "unseen": self.unseen, "sums": dict(self.sums), "curves": curves}
 
     @classmethod
-    def from_json(cls, text: bytes | str) -> RunningMetrics:
-        """Read what `to_json` wrote."""
-        table = json.loads(text)
+    def from_dict(cls, table: Mapping[str, Any]) -> RunningMetrics:
+        """Read what `as_dict` gave."""
         curves = {
             int(label): {bucket: [without, within] for bucket, without, within in curve}
             for label, curve in table["curves"].items()
@@ -126,6 +125,11 @@ class RunningMetrics:
             both = curve.setdefault(place - _LARGEST_BUCKET, [0, 0])
             both[0] += without
             both[1] += inside
+
+
+def scored_metrics(document: Document) -> dict[str, Any]:
+    """metrics.json of scored tables: what was found under `metrics`, beside what there is to say of it."""
+    return {"metrics": dict(document)} if document.version == 1 else dict(document.having(["metrics"]))
 
 
 def _area(curve: dict[int, list[int]]) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -87,13 +86,13 @@ class Problem:
             return f"{'the positive label' if number else 'any label but'} {_shown(self.positive)}"
         return f"label {_shown(self.labels[number])}"
 
-    def to_json(self) -> bytes:
-        """JSON bytes, as in a bundle's metrics.json."""
-        return json.dumps(asdict(self)).encode()
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as metrics.json of tune holds them."""
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, table: dict[str, Any]) -> Problem:
-        """Read what `to_json` wrote."""
+        """Read what `as_dict` gave."""
         labels = tuple(table["labels"])
         if "positive" not in table:  # of the first format, where numbers were doubles and came out as integers
             labels = whole_numbers(labels)

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rayforest.errors import InputError
+from rayforest.formats import PAYMENTS_TRUTH, Document
 from rayforest.payments.block import DrawnBlock
 from rayforest.payments.defects import DUPLICATED, REJECTED, Defect, accepted
 
-FORMAT_VERSION = 1
-"""Of _truth.json. Rises when a reader of the older format would misread a newer file."""
 TRUTH_FILE = "_truth.json"
 """Stands beside the data files; readers of tables skip names that begin with an underscore."""
 
@@ -143,33 +140,39 @@ def _auc(negatives: npt.NDArray[np.int64], positives: npt.NDArray[np.int64]) -> 
 
 def write_truth(folder: Path, truth: Generated) -> None:
     """Write FOLDER/_truth.json."""
-    content = {"format_version": FORMAT_VERSION, **dataclasses.asdict(truth)}
+    content = dataclasses.asdict(truth)
     content["files"] = [file.name for file in truth.files]
     content["duplicated_keys"], content["rejected"] = truth.duplicated_keys, truth.rejected
-    text = json.dumps(content, indent=1, default=str)
-    (folder / TRUTH_FILE).write_text(text + "\n", encoding="utf-8")
+    for day in content["days"]:
+        day["date"] = day["date"].isoformat()
+    (folder / TRUTH_FILE).write_bytes(PAYMENTS_TRUTH.write(content, indent=1) + b"\n")
 
 
 def read_truth(folder: str | Path) -> Generated:
     """Read what `generate_payments` wrote into a folder.
 
     Raises:
-        InputError: there is no _truth.json, or it is not one that this version reads.
+        InputError: there is no _truth.json, or it cannot be read.
+        FormatError: it is damaged, of another kind, or newer.
     """
     file = Path(folder) / TRUTH_FILE
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if content.pop("format_version") != FORMAT_VERSION:
-            raise ValueError("another format version")
-        del content["duplicated_keys"], content["rejected"]
-        content["files"] = tuple(file.parent / name for name in content["files"])
-        content["defects"] = {Defect(name): count for name, count in content["defects"].items()}
-        content["days"] = tuple(DayTruth(**{**d, "date": dt.date.fromisoformat(d["date"])}) for d in content["days"])
-        return Generated(**content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        data = file.read_bytes()
+    except OSError as error:
         raise InputError(
             f"{file} cannot be read",
-            expected=f"what generate payments writes, format version {FORMAT_VERSION}",
-            found=f"{type(error).__name__}: {error}",
-            next_step="generate the payments again, into an empty folder",
+            expected="what generate payments writes",
+            found=(error.strerror or str(error)).lower(),
+            next_step=PAYMENTS_TRUTH.if_damaged,
         ) from None
+
+    def parse(document: Document) -> Generated:
+        given = {name: value for name, value in document.items() if name not in ("duplicated_keys", "rejected")}
+        read = {
+            "files": tuple(file.parent / name for name in document["files"]),
+            "defects": {Defect(name): count for name, count in document["defects"].items()},
+            "days": tuple(DayTruth(**{**d, "date": dt.date.fromisoformat(d["date"])}) for d in document["days"]),
+        }
+        return Generated(**given | read)
+
+    return PAYMENTS_TRUTH.read(data, str(file), parse)

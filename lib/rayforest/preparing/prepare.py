@@ -7,7 +7,6 @@ is a key or a split by time), then the main one, which writes a Parquet file a s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -19,12 +18,13 @@ from rayforest.engine.commit import Version
 from rayforest.engine.manifest import Manifest
 from rayforest.engine.plan import Plan
 from rayforest.engine.progress import Progress
-from rayforest.engine.run import records, run_step
+from rayforest.engine.run import run_step, sidecars
 from rayforest.errors import InputError
 from rayforest.features.compile_recipe import compile_recipe
 from rayforest.features.parts import part_facts
 from rayforest.features.profile import Profile
 from rayforest.features.recipe import SPLIT_COLUMN, TARGET_COLUMN, Recipe
+from rayforest.formats import CATEGORIES, CONTRACT, PROFILE, RECIPE, SPLIT
 from rayforest.kinds import Kind
 from rayforest.preparing.empty_parts import refuse_empty_parts, time_cuts
 from rayforest.preparing.split import HashSplit, TimeSplit
@@ -97,8 +97,8 @@ class Prepare:
         project, source = self.context.project, self.inputs.source
         return {
             "format_version": FORMAT_VERSION,
-            "recipe": json.loads(self.recipe.to_json()),
-            "contract": json.loads(self.recipe.contract.to_json()),
+            "recipe": {"format_version": self.recipe.version, **self.recipe.as_dict()},
+            "contract": {"format_version": CONTRACT.version, **self.recipe.contract.as_dict()},
             "split": project.split.model_dump(mode="json") | {"seed": project.project.seed},
             "format": None if source.csv is None else asdict(source.csv),
             "key_types": [str(kind) for kind in key_types(self.recipe, self.inputs.schema)],
@@ -120,26 +120,25 @@ class Prepare:
             version, plan, task, self.context.executor, policy=project.policy, on_progress=self._progress("prepare")
         )
         profile = Profile()
-        for record in records(version, plan):
-            if record.sidecar is not None:
-                profile.add(Profile.from_json(version.store.get(record.sidecar)))
+        for of_shard in sidecars(version, plan, PROFILE, Profile.from_document):
+            profile.add(of_shard)
         if not sum(profile.parts.values()):
             raise self._no_row_left(claimed, totals.reasons)
         refuse_empty_parts(profile, project.split, split.key, totals.reasons)
         profile.split_keys = None
         return Product(
             {
-                "recipe.json": recipe.to_json().encode(),
-                "contract.json": recipe.contract.to_json().encode(),
-                "profile.json": profile.to_json(),
-                "split.json": split.to_json(),
-                "categories.json": json.dumps(fitted_categories(recipe, profile)).encode(),
+                "recipe.json": RECIPE.write(recipe.as_dict(), indent=1),
+                "contract.json": CONTRACT.write(recipe.contract.as_dict(), indent=1),
+                "profile.json": PROFILE.write(profile.as_dict()),
+                "split.json": SPLIT.write(split.as_dict(), indent=1),
+                "categories.json": CATEGORIES.write({"categories": fitted_categories(recipe, profile)}),
             }
         )
 
     def facts(self, manifest: Manifest) -> PreparedFacts:
         """From the profile."""
-        profile = Profile.from_json(manifest.extra("profile.json"))
+        profile = manifest.read("profile.json", PROFILE, Profile.from_document)
         return PreparedFacts(parts=dict(profile.parts), by_part=part_facts(profile))
 
     def _split(self, version: Version, plan: Plan) -> tuple[SplitRule, int]:

@@ -10,12 +10,14 @@ import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from rayforest.features.hashing import hash_rows
+from rayforest.formats import Document
 
 Parts = npt.NDArray[np.int8]
 """0 train, 1 valid, 2 test; shape [rows]."""
@@ -108,6 +110,15 @@ class TimeSketch:
                 cuts.append(math.ldexp(bucket, self.exponent))
             seen += self.counts[bucket]
         return tuple(cuts + [math.inf] * (len(wanted) - len(cuts)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a sidecar."""
+        return {"exponent": self.exponent, "counts": list(self.counts.items())}
+
+    @classmethod
+    def from_document(cls, document: Document) -> TimeSketch:
+        """Read a sidecar."""
+        return cls(document["exponent"], dict(document["counts"]))
 
     def times(self) -> dict[float, int]:
         """Rows by time, in order of time; times of one bucket are the earliest that it can hold."""

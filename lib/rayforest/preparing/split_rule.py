@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +14,8 @@ import pyarrow as pa
 from rayforest.features.contract import Contract, RowChecks
 from rayforest.features.keys import canonical_keys
 from rayforest.features.recipe import PARTS, SPLIT_COLUMN, Recipe
+from rayforest.formats import Document
 from rayforest.preparing.split import HashSplit, TimeSplit
-
-SPLIT_FORMAT = 1
-"""Of split.json."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +61,19 @@ class SplitRule:
             return canonical_keys(recipe.contract, table, self.key)
         return pl.DataFrame({"file": pl.repeat(file, len(rows), eager=True), "row": rows}).cast(pl.String)
 
-    def to_json(self) -> bytes:
-        """JSON bytes: split.json of a prepared version. A cut that no row reaches is null."""
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for split.json. A cut that no row reaches is null."""
         if isinstance(self.split, HashSplit):
-            table = {"by": "hash", "shares": self.split.shares, "seed": self.split.seed, "key": self.key}
-        else:
-            table = {"by": "time", "cuts": [cut if math.isfinite(cut) else None for cut in self.split.cuts]}
-        return json.dumps({"format_version": SPLIT_FORMAT, **table}, indent=1).encode()
+            return {"by": "hash", "shares": self.split.shares, "seed": self.split.seed, "key": self.key}
+        return {"by": "time", "cuts": [cut if math.isfinite(cut) else None for cut in self.split.cuts]}
 
     @classmethod
-    def from_dict(cls, table: dict[str, Any]) -> SplitRule:
-        """Read what `to_json` wrote."""
-        if table["by"] == "hash":
-            train, valid, test = table["shares"]
-            return cls(HashSplit((train, valid, test), table["seed"]), tuple(table["key"]))
-        first, second = (math.inf if cut is None else cut for cut in table["cuts"])
+    def from_document(cls, document: Document) -> SplitRule:
+        """Read split.json."""
+        if document["by"] == "hash":
+            train, valid, test = document["shares"]
+            return cls(HashSplit((train, valid, test), document["seed"]), tuple(document["key"]))
+        first, second = (math.inf if cut is None else cut for cut in document["cuts"])
         return cls(TimeSplit((first, second)), ())
 
 

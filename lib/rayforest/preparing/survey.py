@@ -8,23 +8,23 @@ keeps it.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rayforest.engine.attempt import Attempt
 from rayforest.engine.commit import Version
+from rayforest.engine.document import read_table
 from rayforest.engine.plan import Plan
-from rayforest.engine.run import records
+from rayforest.engine.run import records, sidecars
 from rayforest.engine.shards import Shard, Slice
 from rayforest.features.contract import check_rows
 from rayforest.features.hashing import hash_rows
 from rayforest.features.keys import canonical_keys
 from rayforest.features.recipe import Recipe
+from rayforest.formats import KEY_HASHES, REPEATED_KEYS, TIMES
 from rayforest.preparing.split import TimeSketch, time_numbers
 from rayforest.tables.batch import Source
 from rayforest.tables.reading import read
@@ -53,7 +53,8 @@ class SurveyTask:
     by_time: bool
 
     schema = pa.schema(
-        [("bucket", pa.uint16()), ("hash_a", pa.uint64()), ("hash_b", pa.uint64()), ("position", pa.int64())]
+        [("bucket", pa.uint16()), ("hash_a", pa.uint64()), ("hash_b", pa.uint64()), ("position", pa.int64())],
+        metadata=KEY_HASHES.metadata,
     )
     """`position` counts the rows of the shard, broken ones included, from 0."""
 
@@ -73,7 +74,7 @@ class SurveyTask:
                     typed, _ = check_rows(contract, batch.table)
                     sketch = sketch.merged(TimeSketch.of(time_numbers(typed.select(time.to_polars()).to_series())))
             before += piece.rows
-        attempt.sidecar(json.dumps({"exponent": sketch.exponent, "counts": list(sketch.counts.items())}).encode())
+        attempt.sidecar(TIMES.write(sketch.as_dict()))
 
     def _hashes(self, table: pa.Table, positions: np.ndarray[tuple[int], np.dtype[np.int64]]) -> pa.Table:
         keys = canonical_keys(self.recipe.contract, table, self.recipe.key)
@@ -90,10 +91,8 @@ class SurveyTask:
 def merged_times(version: Version, shards: Plan) -> TimeSketch:
     """The sketch of all times of a surveyed version."""
     sketch = TimeSketch()
-    for record in records(version, shards, step=SURVEY):
-        if record.sidecar is not None:
-            table = json.loads(version.store.get(record.sidecar))
-            sketch = sketch.merged(TimeSketch(table["exponent"], dict(table["counts"])))
+    for other in sidecars(version, shards, TIMES, TimeSketch.from_document, step=SURVEY):
+        sketch = sketch.merged(other)
     return sketch
 
 
@@ -111,7 +110,7 @@ class DuplicatesTask:
 
     version: Version
 
-    schema = pa.schema([("shard", pa.int32()), ("position", pa.int64())])
+    schema = pa.schema([("shard", pa.int32()), ("position", pa.int64())], metadata=REPEATED_KEYS.metadata)
 
     def __call__(self, shard: Shard, attempt: Attempt) -> None:
         """Compare the keys of one bucket."""
@@ -120,10 +119,8 @@ class DuplicatesTask:
         parts = []
         for record in records(self.version, plan, step=SURVEY):
             if record.path is not None:
-                with self.version.store.open_read(record.path) as file:
-                    table = pq.read_table(
-                        file, columns=["hash_a", "hash_b", "position"], filters=[("bucket", "=", shard.index)]
-                    )
+                columns, in_bucket = ("hash_a", "hash_b", "position"), ("bucket", "=", shard.index)
+                table = read_table(self.version.store, record.path, KEY_HASHES, columns, [in_bucket])
                 parts.append(table.append_column("shard", pa.array(np.full(table.num_rows, record.shard, np.int32))))
         if not parts:
             return
@@ -142,7 +139,6 @@ def duplicates_of(version: Version, buckets: int, shard: int) -> np.ndarray[tupl
     found = [np.empty(0, np.int64)]
     for record in records(version, bucket_shards(buckets, 0), step=DUPLICATES):
         if record.path is not None:
-            with version.store.open_read(record.path) as file:
-                table = pq.read_table(file, columns=["position"], filters=[("shard", "=", shard)])
+            table = read_table(version.store, record.path, REPEATED_KEYS, ["position"], [("shard", "=", shard)])
             found.append(table["position"].to_numpy())
     return np.sort(np.concatenate(found))

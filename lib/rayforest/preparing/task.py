@@ -17,6 +17,7 @@ from rayforest.features.contract import RowChecks, Verdicts
 from rayforest.features.passed_on import passed_on
 from rayforest.features.profile import ColumnProfile, Profile
 from rayforest.features.recipe import PARTS, SPLIT_COLUMN, TARGET_COLUMN, Recipe
+from rayforest.formats import PROFILE
 from rayforest.preparing.split import TimeSplit, time_numbers
 from rayforest.preparing.split_rule import SplitRule, part_names
 from rayforest.preparing.survey import duplicates_of
@@ -59,7 +60,7 @@ class PrepareTask:
                     self._describe(good, None if times is None else time_numbers(times)[keep], profile)
                     attempt.write(good.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(self.schema))
             before += piece.rows
-        attempt.sidecar(profile.to_json())
+        attempt.sidecar(PROFILE.write(profile.as_dict()))
 
     def _times(self, typed: pl.DataFrame) -> pl.Series | None:
         expression = self.recipe.time_expression

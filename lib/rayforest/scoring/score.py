@@ -6,7 +6,6 @@ says, and which part of the training tables the row belongs to; rows that fail t
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -16,12 +15,14 @@ import pyarrow as pa
 from rayforest.bundle.bundle import Bundle, load_bundle
 from rayforest.bundle.outputs import Outputs
 from rayforest.engine.manifest import Manifest
-from rayforest.engine.run import records, run_step
+from rayforest.engine.run import run_step, sidecars
 from rayforest.features.contract import Contract
 from rayforest.features.recipe import SPLIT_COLUMN
+from rayforest.formats import SCORED_METRICS, TOTALS
+from rayforest.metrics.mergeable import scored_metrics
 from rayforest.scoring.scored_table import passed_on_columns, score_contract, scored_schema
 from rayforest.scoring.task import ScoreTask
-from rayforest.scoring.totals import Totals, read_document
+from rayforest.scoring.totals import Totals
 from rayforest.stages.inputs import Inputs, look_at_inputs, score_source
 from rayforest.stages.result import Facts, StageResult
 from rayforest.stages.stage import Claimed, Context, Product, run_stage
@@ -47,7 +48,7 @@ class ScoredFacts(Facts):
     def as_dict(self) -> dict[str, object]:
         """The stage's own keys of the JSON object of --json."""
         engine = {} if self.engine is None else dict(zip(("engine", "engine_because"), self.engine, strict=True))
-        return engine | {k: v for k, v in self.document.items() if k not in ("metrics", "format_version")}
+        return engine | {k: v for k, v in self.document.items() if k != "metrics"}
 
 
 @dataclass
@@ -121,16 +122,15 @@ class Score:
         on_progress = partial(context.reporter.progress, "score")
         run_step(version, plan, task, context.executor, policy=project.policy, on_progress=on_progress)
         totals = Totals(self._outputs.threshold)
-        for record in records(version, plan):
-            if record.sidecar is not None:
-                totals.merge(Totals.from_json(version.store.get(record.sidecar)))
+        for of_shard in sidecars(version, plan, TOTALS, Totals.from_document):
+            totals.merge(of_shard)
         document = totals.document(bundle.problem, bundle.training[1])
         document["notes"] += self._split_column[1]
-        return Product({"metrics.json": json.dumps(document, indent=1).encode()}, {"bundle": bundle.digest})
+        return Product({"metrics.json": SCORED_METRICS.write(document, indent=1)}, {"bundle": bundle.digest})
 
     def facts(self, manifest: Manifest) -> ScoredFacts:
         """From metrics.json."""
-        document = read_document(manifest.extra("metrics.json"))
+        document = manifest.read("metrics.json", SCORED_METRICS, scored_metrics)
         return ScoredFacts(metrics=document["metrics"], engine=self._engine, document=document)
 
     @cached_property

@@ -22,6 +22,7 @@ from rayforest.features.contract import ColumnContract, Contract, RowChecks
 from rayforest.features.model_inputs import ModelInputs
 from rayforest.features.passed_on import passed_on
 from rayforest.features.recipe import Recipe
+from rayforest.formats import TOTALS
 from rayforest.metrics.problem import UNSEEN
 from rayforest.scoring.totals import Totals
 from rayforest.tables.batch import BATCH_ROWS, RawBatch, Source
@@ -82,7 +83,7 @@ class ScoreTask:
                 totals.add(bundle.problem, parts, prediction, self._labels(table, totals))
                 for name, unseen in verdicts.unseen.items():
                     totals.unseen_categories[name] += int((unseen & ~verdicts.failed).sum())
-        attempt.sidecar(totals.to_json())
+        attempt.sidecar(TOTALS.write(totals.as_dict()))
 
     def _labels(self, table: pa.Table, totals: Totals) -> Array | None:
         """Encoded labels of raw rows; None where their file has no target.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,14 +11,12 @@ import numpy.typing as npt
 import polars as pl
 
 from rayforest.bundle.known_parts import KNOWN_PARTS, UNKNOWN, measured
+from rayforest.formats import Document
 from rayforest.metrics.exact import Evaluation
 from rayforest.metrics.mergeable import RunningMetrics
 from rayforest.metrics.problem import Problem
 
 Array = npt.NDArray[np.float64]
-
-METRICS_FORMAT = 2
-"""Of metrics.json of scored tables. 1: the metrics of all rows, and nothing else."""
 
 
 @dataclass
@@ -67,30 +64,32 @@ class Totals:
         for part, metrics in other.metrics.items():
             self.of_part(part).merge(metrics)
 
-    def to_json(self) -> bytes:
-        """JSON bytes for a sidecar."""
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a sidecar."""
         table: dict[str, Any] = {
             "rows": dict(self.rows),
-            "metrics": {part: json.loads(metrics.to_json()) for part, metrics in self.metrics.items()},
+            "metrics": {part: metrics.as_dict() for part, metrics in self.metrics.items()},
             "unseen_categories": dict(self.unseen_categories),
         }
         if self.unreadable_targets:
             table["unreadable_targets"] = self.unreadable_targets
-        return json.dumps(table).encode()
+        return table
 
     @classmethod
-    def from_json(cls, text: bytes) -> Totals:
-        """Read what `to_json` wrote."""
-        table = json.loads(text)
+    def from_document(cls, table: Document) -> Totals:
+        """Read a sidecar."""
+        if "metrics" not in table:  # of the first release: the sums of all rows, without their parts
+            sums = RunningMetrics.from_dict({"unseen": 0, **table})
+            return cls(rows=Counter({UNKNOWN: sums.rows}), metrics={UNKNOWN: sums})
         return cls(
             rows=Counter(table["rows"]),
-            metrics={part: RunningMetrics.from_json(json.dumps(sums)) for part, sums in table["metrics"].items()},
+            metrics={part: RunningMetrics.from_dict(sums) for part, sums in table["metrics"].items()},
             unseen_categories=Counter(table["unseen_categories"]),
             unreadable_targets=table.get("unreadable_targets", 0),
         )
 
     def document(self, problem: Problem, not_known: str) -> dict[str, Any]:
-        """metrics.json: the metrics of the rows that the model was not trained on, and those of each part.
+        """Plain values for metrics.json: metrics of the rows that the model was not trained on, and those of each part.
 
         Args:
             problem: what the model predicts.
@@ -103,7 +102,7 @@ class Totals:
             if part in self.metrics:
                 all_of.merge(self.metrics[part])
         found = all_of.evaluation(problem)
-        table: dict[str, Any] = {"format_version": METRICS_FORMAT, "metrics": found.metrics}
+        table: dict[str, Any] = {"metrics": found.metrics}
         if by_part:
             table |= found.as_dict()
         if not not_known:
@@ -132,9 +131,3 @@ def _notes(by_part: dict[str, Evaluation], of: list[str], not_known: str) -> lis
             "unknown are rows of files that may be copies of what the model was trained on, and rows without a time"
         )
     return notes
-
-
-def read_document(text: bytes) -> dict[str, Any]:
-    """metrics.json of any format."""
-    table: dict[str, Any] = json.loads(text)
-    return table if "format_version" in table else {"metrics": table}

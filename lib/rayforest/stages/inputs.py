@@ -19,6 +19,7 @@ from rayforest.engine.shards import InputFile, Piece, plan_shards
 from rayforest.engine.stores.opening import open_store
 from rayforest.engine.usable import refuse_unusable
 from rayforest.errors import ConfigError
+from rayforest.formats import TABLE, Document
 from rayforest.project.sections import FormatSection, Project, Stage
 from rayforest.tables.batch import CsvFormat, Source, SourceFile
 from rayforest.tables.csv import SAMPLE_ROWS, NoRows, why_no_row
@@ -167,7 +168,7 @@ def plan_inputs(version: Version, inputs: Inputs, shard_rows: int | None, execut
     Raises:
         InputError: an input is unreadable.
     """
-    version.create(_TABLE, canonical_json(_how_read(inputs.source) | inputs.schema.as_dict()))
+    version.create(_TABLE, TABLE.write(_how_read(inputs.source) | inputs.schema.as_dict()))
     whole = 1 if shard_rows else 2
     pieces = _pieces(inputs, shard_rows or SHARD_ROWS, executor)
     return version.write_plan(
@@ -233,12 +234,15 @@ def _remembered(destination: str, source: Source) -> tuple[dict[tuple[str, int, 
     target = Destination(open_store(destination))
     claim = target.latest_claim()
     version = target.version(claim) if claim is not None else None
-    plan, text = (version.plan(), version.read(_TABLE)) if version is not None else (None, None)
-    if plan is None or text is None:
+    if version is None:
         return None
-    table = json.loads(text)
-    schema = TableSchema.from_dict(table)
-    if schema is None or any(table.get(key) != value for key, value in _how_read(source).items()):
+
+    def schema_of(document: Document) -> TableSchema | None:
+        is_same = all(document.get(key) == value for key, value in _how_read(source).items())
+        return TableSchema.from_dict(document) if is_same and document.version == TABLE.version else None
+
+    plan, schema = version.plan(), version.load(_TABLE, TABLE, schema_of)
+    if plan is None or schema is None:
         return None
     return {(i.path, i.size, i.stamp): i.identity for i in plan.inputs()}, schema
 

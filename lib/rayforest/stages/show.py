@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ from rayforest.engine.publish import read_manifest
 from rayforest.engine.stores.opening import open_store
 from rayforest.features.parts import part_facts
 from rayforest.features.profile import Profile
+from rayforest.formats import PROFILE, SCORED_METRICS, TUNED_METRICS
+from rayforest.metrics.mergeable import scored_metrics
 
 _SHOWN = ("evaluated_on", "test", "of_test", "valid", "of_valid", "params", "rounds", "trials", "notes")
 
@@ -45,13 +46,13 @@ def describe(destination: str | Path) -> dict[str, Any]:
     if manifest.reasons:
         table["quarantine_reasons"] = manifest.reasons
     if "profile.json" in manifest.extras:
-        table["parts"] = part_facts(Profile.from_json(manifest.extra("profile.json")))
+        table["parts"] = part_facts(manifest.read("profile.json", PROFILE, Profile.from_document))
     if "metrics.json" in manifest.extras:
-        metrics = json.loads(manifest.extra("metrics.json"))
-        if "metrics" in metrics:  # of scored tables
-            table |= {k: v for k, v in metrics.items() if k != "format_version"}
+        if manifest.summary["stage"] == "score":
+            table |= manifest.read("metrics.json", SCORED_METRICS, scored_metrics)
         else:
-            table["metrics"] = {k: v for k, v in metrics.items() if k in _SHOWN or isinstance(v, float)}
+            metrics = manifest.read("metrics.json", TUNED_METRICS, dict)
+            table["metrics"] = {k: v for k, v in metrics.items() if k in _SHOWN}
     if manifest.extras:
         table["files"] = list(manifest.extras)
     return table

@@ -17,9 +17,6 @@ from rayforest.errors import InputError, did_you_mean
 from rayforest.kinds import Kind
 from rayforest.tables.common_type import TYPE_OF_KIND, common_type, type_of_text
 
-SCHEMA_FORMAT = 1
-"""Of `as_dict`. Raised when other kinds or types would be found in the same files."""
-
 
 @dataclass(frozen=True, slots=True)
 class FileColumn:
@@ -195,13 +192,11 @@ class TableSchema:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         variants = [asdict(variant) for variant in self.variants]
-        return {"format_version": SCHEMA_FORMAT, "variants": variants, "has_rows": self.has_rows}
+        return {"variants": variants, "has_rows": self.has_rows}
 
     @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> TableSchema | None:
-        """What `as_dict` gave; None where it is of another format."""
-        if table.get("format_version") != SCHEMA_FORMAT:
-            return None
+    def from_dict(cls, table: Mapping[str, Any]) -> TableSchema:
+        """What `as_dict` gave."""
         return cls(
             tuple(
                 Variant(

@@ -6,19 +6,18 @@ rows in blocks that go straight into the bins. So the float matrix of the whole 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow.parquet as pq
 
 from rayforest.engine.commit import Version
+from rayforest.engine.document import read_table
 from rayforest.engine.manifest import Manifest, open_manifest
 from rayforest.engine.plan import PlannedInput
 from rayforest.engine.publish import read_manifest
@@ -26,7 +25,8 @@ from rayforest.engine.stores.opening import open_store
 from rayforest.errors import InputError
 from rayforest.features.contract import Contract
 from rayforest.features.profile import Profile
-from rayforest.features.recipe import SPLIT_COLUMN, TARGET_COLUMN, Recipe
+from rayforest.features.recipe import SPLIT_COLUMN, TARGET_COLUMN, Recipe, categories_of
+from rayforest.formats import CATEGORIES, CONTRACT, DATA, PROFILE, RECIPE
 from rayforest.metrics.problem import Problem
 from rayforest.tables.conversion import frame_of
 
@@ -86,19 +86,18 @@ class PreparedData:
     @cached_property
     def recipe(self) -> Recipe:
         """How the features came about."""
-        contract = Contract.from_json(self.manifest.extra("contract.json"))
-        return Recipe.from_json(self.manifest.extra("recipe.json"), contract)
+        contract = self.manifest.read("contract.json", CONTRACT, Contract.from_document)
+        return self.manifest.read("recipe.json", RECIPE, partial(Recipe.from_document, contract=contract))
 
     @cached_property
     def profile(self) -> Profile:
         """What the training rows look like."""
-        return Profile.from_json(self.manifest.extra("profile.json"))
+        return self.manifest.read("profile.json", PROFILE, Profile.from_document)
 
     @cached_property
     def categories(self) -> dict[str, list[str]]:
         """Fitted categories by feature, in code order."""
-        table: dict[str, list[str]] = json.loads(self.manifest.extra("categories.json"))
-        return table
+        return self.manifest.read("categories.json", CATEGORIES, categories_of)
 
     def inputs(self) -> Iterator[PlannedInput]:
         """The raw files that were prepared, in input order."""
@@ -136,8 +135,7 @@ class PreparedData:
         return encode_features(frame, self.feature_names, self.categories)[known]
 
     def _rows(self, path: str, part: str, columns: list[str]) -> pl.DataFrame:
-        with self.manifest.store.open_read(path) as file:
-            table = pq.read_table(file, columns=[SPLIT_COLUMN, *columns])
+        table = read_table(self.manifest.store, path, DATA, [SPLIT_COLUMN, *columns])
         return frame_of(table).filter(pl.col(SPLIT_COLUMN) == part)
 
 

@@ -7,15 +7,15 @@ for both.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rayforest.formats import Document
 from rayforest.metrics.exact import Evaluation
 from rayforest.metrics.problem import Problem
 from rayforest.stages.result import Facts
-from rayforest.tuning.search import TrialRecord
+from rayforest.tuning.trial import TrialRecord
 
 WHICH_ROWS = {"test": "test rows, which the search never saw", "valid": "validation rows, which chose the model"}
 
@@ -59,30 +59,26 @@ class Outcome:
             notes,
         )
 
-    def to_json(self) -> bytes:
-        """JSON bytes."""
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for metrics.json."""
         score = {self.problem.score_name: self.best[self.problem.score_name]}
-        return json.dumps(
-            {
-                "problem": json.loads(self.problem.to_json()),
-                "evaluated_on": self.evaluated_on,
-                **({"test": self.metrics, "valid": score} if self.evaluated_on == "test" else {"valid": self.metrics}),
-                f"of_{self.evaluated_on}": self.of_rows,
-                "score": score,
-                "notes": list(self.notes),
-                "best_trial": self.best["trial"],
-                "params": self.best["params"],
-                "rounds": self.best["rounds"],
-                "trials": self.trials,
-                "failed_trials": self.failed_trials,
-            },
-            indent=1,
-        ).encode()
+        return {
+            "problem": self.problem.as_dict(),
+            "evaluated_on": self.evaluated_on,
+            **({"test": self.metrics, "valid": score} if self.evaluated_on == "test" else {"valid": self.metrics}),
+            f"of_{self.evaluated_on}": self.of_rows,
+            "score": score,
+            "notes": list(self.notes),
+            "best_trial": self.best["trial"],
+            "params": self.best["params"],
+            "rounds": self.best["rounds"],
+            "trials": self.trials,
+            "failed_trials": self.failed_trials,
+        }
 
     @classmethod
-    def from_json(cls, text: bytes) -> Outcome:
-        """Read what `to_json` wrote, also that of earlier releases."""
-        table = json.loads(text)
+    def from_document(cls, table: Document) -> Outcome:
+        """Read metrics.json, also that of earlier releases."""
         part = table.get("evaluated_on", "test")
         best = {"trial": table["best_trial"], "params": table["params"], "rounds": table["rounds"]}
         return cls(

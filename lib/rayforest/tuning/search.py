@@ -7,21 +7,20 @@ and a killed search proposes them again and finds their results in the store.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import optuna
 
 from rayforest.engine.commit import Version
 from rayforest.engine.executors import Executor
 from rayforest.errors import InputError
+from rayforest.formats import TRIAL
 from rayforest.process_settings import trial_threads
 from rayforest.tuning.space import Space
-from rayforest.tuning.trial import Trainer, Trial
+from rayforest.tuning.trial import Trainer, Trial, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -35,22 +34,6 @@ class Search:
     """Trials in flight."""
     seed: int
     higher_is_better: bool
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """A finished trial, as tuned/<key>/trials/<number>.json holds it."""
-
-    number: int
-    params: dict[str, Any]
-    score: float | None
-    """None where the trial failed."""
-    rounds: int
-    seconds: float
-    model: str
-    """LightGBM model text."""
-    failed: str = ""
-    """Why it did."""
 
 
 def search(
@@ -95,12 +78,11 @@ def search(
         for place in (version, *earlier):
             if (known := _stored(place, trial)) is not None:
                 return known, True
-        result = trainer.run(trial)
-        return TrialRecord(params=trial.params, **asdict(result)), False
+        return trainer.run(trial), False
 
     for outcome in executor.stream(run, proposals(), window=settings.width, ordered=True, state=trainer):
         record, known = outcome.result()
-        version.create(_path(record.number), json.dumps(asdict(record)).encode())
+        version.create(_path(record.number), TRIAL.write(asdict(record)))
         if record.score is None:
             study.tell(asked.pop(record.number), state=optuna.trial.TrialState.FAIL)
         else:
@@ -135,8 +117,5 @@ def _path(number: int) -> str:
 
 def _stored(version: Version, trial: Trial) -> TrialRecord | None:
     """The trial's result, where a killed search left it."""
-    text = version.read(_path(trial.number))
-    if text is None:
-        return None
-    record = TrialRecord(**json.loads(text))
-    return record if record.params == trial.params else None
+    record = version.load(_path(trial.number), TRIAL, lambda document: TrialRecord(**document))
+    return record if record is not None and record.params == trial.params else None

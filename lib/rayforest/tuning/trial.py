@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -56,10 +57,11 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class TrialResult:
-    """What came of it."""
+class TrialRecord:
+    """What came of it, as tuned/<key>/trials/<number>.json holds it."""
 
     number: int
+    params: dict[str, Any]
     score: float | None
     """The project's metric on the validation part; None where it is not finite, so that the trial failed."""
     rounds: int
@@ -78,7 +80,7 @@ class Trainer:
         self._load, self._lock = load, Lock()
         self._loaded: TrainingSet | None = None
 
-    def run(self, trial: Trial) -> TrialResult:
+    def run(self, trial: Trial) -> TrialRecord:
         """Train one trial; several may be trained at once."""
         quiet_lightgbm()
         with self._lock:
@@ -97,7 +99,7 @@ class TrainingSet:
         if problem.kind != "regression":
             refuse_missing_classes(problem, np.unique(np.asarray(self.valid.get_label())).tolist())
 
-    def run(self, trial: Trial) -> TrialResult:
+    def run(self, trial: Trial) -> TrialRecord:
         """Train with early stopping."""
         began = time.monotonic()
         problem = self.problem
@@ -114,15 +116,16 @@ class TrainingSet:
                 valid_names=["valid"],
                 callbacks=[lgb.early_stopping(STOPPING_ROUNDS, verbose=False)],
             )
+        record = partial(TrialRecord, trial.number, trial.params)
         score = float(booster.best_score["valid"][metric])
         if not math.isfinite(score):
             why = f"its {problem.score_name} is no finite number"
-            return TrialResult(trial.number, None, booster.current_iteration(), time.monotonic() - began, "", why)
+            return record(None, booster.current_iteration(), time.monotonic() - began, "", why)
         if problem.metric == "accuracy":
             score = 1 - score
         text = booster.model_to_string(num_iteration=booster.best_iteration)
         rounds = booster.best_iteration or booster.current_iteration()  # dart never stops early
-        return TrialResult(trial.number, score, rounds, time.monotonic() - began, _without_threads(text))
+        return record(score, rounds, time.monotonic() - began, _without_threads(text))
 
 
 def objective_params(kind: ProblemKind, classes: int) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +14,7 @@ from rayforest.engine.commit import Destination, Version
 from rayforest.engine.manifest import Manifest
 from rayforest.engine.publish import read_manifest
 from rayforest.engine.stores.opening import open_store
+from rayforest.formats import TUNED_METRICS
 from rayforest.metrics.defined import refuse_undefined
 from rayforest.metrics.exact import baseline, evaluate, gather, model_is_constant
 from rayforest.metrics.problem import Problem, find_problem
@@ -27,9 +27,9 @@ from rayforest.tuning.outcome import Outcome, TunedFacts
 from rayforest.tuning.parameters import tune_section
 from rayforest.tuning.quiet import quiet_lightgbm
 from rayforest.tuning.rehearsal import refuse_bad_values
-from rayforest.tuning.search import Search, TrialRecord, best_of, search
+from rayforest.tuning.search import Search, best_of, search
 from rayforest.tuning.space import Space, search_space
-from rayforest.tuning.trial import Trainer, TrainingSet
+from rayforest.tuning.trial import Trainer, TrainingSet, TrialRecord
 
 FORMAT_VERSION = 2
 """Of the tuned model's files."""
@@ -78,7 +78,7 @@ class Tune:
         project = self.context.project
         return {
             "format_version": FORMAT_VERSION,
-            "problem": json.loads(self.problem.to_json()),
+            "problem": self.problem.as_dict(),
             "tune": tune_section(project).model_dump(mode="json", exclude={"workers"}) | {"width": self._width},
             "seed": project.project.seed,
             "prepared": self.data.manifest.key,
@@ -102,12 +102,12 @@ class Tune:
         for note in outcome.notes[len(notes) :]:
             context.reporter.say(f"tune: {note}")
         best = best_of(trials, higher_is_better=problem.higher_is_better)
-        extras = {"booster.txt": best.model.encode(), "metrics.json": outcome.to_json()}
+        extras = {"booster.txt": best.model.encode(), "metrics.json": TUNED_METRICS.write(outcome.as_dict(), indent=1)}
         return Product(extras, {"prepared": data.manifest.key})
 
     def facts(self, manifest: Manifest) -> TunedFacts:
         """From metrics.json."""
-        return Outcome.from_json(manifest.extra("metrics.json")).facts()
+        return manifest.read("metrics.json", TUNED_METRICS, Outcome.from_document).facts()
 
     @property
     def _width(self) -> int:
@@ -203,4 +203,4 @@ def tuned_model(project: Project) -> TunedModel:
     manifest = read_manifest(open_store(project.stage("tuned")), next_step="first run: rayforest tune PROJECT")
     quiet_lightgbm()
     booster = lgb.Booster(model_str=manifest.extra("booster.txt").decode())
-    return TunedModel(manifest, booster, Outcome.from_json(manifest.extra("metrics.json")).problem)
+    return TunedModel(manifest, booster, manifest.read("metrics.json", TUNED_METRICS, Outcome.from_document).problem)
