@@ -119,9 +119,7 @@ def _damage_names(where: str, form: Format) -> Iterator[None]:
     """Turn what pyarrow raises over bytes that it cannot decode into an error that names the file."""
     try:
         yield
-    except pa.ArrowException as error:
-        raise form.damaged(where, "bytes that are not of its form") from error
-    except OSError as error:
-        if error.errno is not None:  # the store's, and not the decoder's
-            raise
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, (MemoryError, pa.ArrowCancelled)) or getattr(error, "errno", None) is not None:
+            raise  # the machine's, the user's or the store's, and not the decoder's
         raise form.damaged(where, "bytes that are not of its form") from error

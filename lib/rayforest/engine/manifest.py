@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from rayforest.engine.document import open_table, read_document
+from rayforest.engine.document import open_table, read_document, read_schema
 from rayforest.engine.stores.store import Store
 from rayforest.errors import FormatError
 from rayforest.formats import MANIFEST, MANIFEST_PART, Document, Format
@@ -92,7 +92,8 @@ class Manifest:
     def schema(self) -> pa.Schema:
         """Of every data file; without fields where the version has none."""
         encoded = self.document["schema"]["arrow"]
-        return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(encoded))) if encoded else pa.schema([])
+        where = self.store.locate(manifest_path(self.base))
+        return read_schema(base64.b64decode(encoded), where) if encoded else pa.schema([])
 
     def extra(self, name: str) -> bytes:
         """An extra file, checked against its hash.
