@@ -18,8 +18,7 @@ demo: $(READY)            ## the whole job on generated payments, on a Ray of th
 	$(BIN)/rayforest demo
 
 test: $(READY)            ## every test
-	$(BIN)/python -m pytest -n 2 -m "not ray and not chaos"
-	$(BIN)/python -m pytest -m "ray or chaos"
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(READY)            ## style and types
 	$(BIN)/ruff check

@@ -48,9 +48,12 @@ EXIT_CODES = (0, 1, 2, 3, 130)
 """What a rayforest job ends with (INTERFACE); anything else is the shell's or the kernel's."""
 
 _SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL", re.IGNORECASE)
-_NOISE = re.compile(r"Running entrypoint for job |.* job_manager\.py:\d+ -- Runtime env is setting up\.")
-"""Lines that Ray writes into a job's log."""
+_NOISE = re.compile(
+    r"^.* job_manager\.py:\d+ -- Runtime env is setting up\.\n|Running entrypoint for job rayforest-.*\n", re.MULTILINE
+)
+"""What Ray writes into a job's log; the second line may come late, amid a line of the job."""
 _RECONNECTS = 30
+_POLL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -260,7 +263,7 @@ class _Printer:
 
     def take(self, text: str) -> None:
         self.characters += len(text)
-        *lines, self._partial = (self._partial + text).split("\n")
+        *lines, self._partial = _NOISE.sub("", self._partial + text).split("\n")
         for line in lines:
             self._line(line + "\n")
         self._output.flush()
@@ -271,8 +274,6 @@ class _Printer:
         self._output.flush()
 
     def _line(self, line: str) -> None:
-        if _NOISE.match(line):
-            return
         if self._json_output and line.startswith("{"):
             try:
                 value = json.loads(line)
@@ -312,6 +313,19 @@ def _follow(client: JobSubmissionClient, submission_id: str, printer: _Printer) 
 
 
 async def _print_log(client: JobSubmissionClient, submission_id: str, printer: _Printer) -> None:
+    """Until the job has ended: Ray ends the log only seconds later, so it is asked for the job's state meanwhile."""
+    printing = asyncio.create_task(_print_lines(client, submission_id, printer))
+    try:
+        while not (await asyncio.wait([printing], timeout=_POLL_S))[0]:
+            details = await asyncio.to_thread(client.get_job_info, submission_id)
+            if details.status.is_terminal():
+                return
+        await printing
+    finally:
+        printing.cancel()
+
+
+async def _print_lines(client: JobSubmissionClient, submission_id: str, printer: _Printer) -> None:
     skip = printer.characters  # the log begins anew with every connection
     async for text in client.tail_job_logs(submission_id):
         if len(text) > skip:

@@ -86,7 +86,9 @@ def killed_node(folder: Path, rng: random.Random) -> str:
     token = folder / "token"
     token.write_text("chaos" * 12)
     with present_token(token):
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        noticed_soon = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}  # by default after 15 s
+        head = {"num_cpus": 1, "include_dashboard": False, "_system_config": noticed_soon}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
             node = cluster.add_node(num_cpus=1)
             options = {"executor": "ray", "address": cluster.address, "pause": 0.05}
@@ -157,7 +159,7 @@ def interrupted(executor: str) -> Case:
 def killed_ray(process: str) -> Case:
     def case(folder: Path, rng: random.Random) -> str:
         """Ray's own processes are killed under the driver: exit code 3, and the next run goes on."""
-        job = Job(folder / "job", {"executor": "ray", "pause": 0.1})
+        job = Job(folder / "job", {"executor": "ray", "address": "local", "pause": 0.1})
         driver = job.start()
         wait_until(lambda: len(job.attempts()) >= rng.randint(2, 6), "attempts", driver)
         (victim,) = (p for p in psutil.Process(driver.pid).children(recursive=True) if p.name() == process)

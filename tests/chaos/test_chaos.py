@@ -1,4 +1,6 @@
-"""Real processes, really killed: the short form. `python -m tests.chaos.long` repeats it with many seeds."""
+"""Real processes, really killed: the short form. `python -m tests.chaos.long` repeats it with many seeds, and with a
+Ray for each run, where the short form has one for all.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,11 @@ pytestmark = pytest.mark.chaos
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.ray if "Ray" in name else ()) for name in CASES])
-def test_every_row_comes_out_once_in_the_same_bytes_or_nothing_is_published(name: str, tmp_path: Path) -> None:
+def test_every_row_comes_out_once_in_the_same_bytes_or_nothing_is_published(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if "Ray" in name:
+        request.getfixturevalue("on_the_cluster")  # those that kill a Ray start one of their own
     if name == "full disk" and not may_mount():
         pytest.skip("needs the right to mount a small file system")
     try:

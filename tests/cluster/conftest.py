@@ -1,34 +1,19 @@
-"""One local cluster for a module: a start takes seconds."""
+"""State folders and a project file: what the tests of clusters share."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from waiting import free_port
-
-from rayforest.cluster.local import ClusterInfo, down, up
+from shared_cluster import use_state_folder
 
 
-@pytest.fixture(scope="module")
-def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+@pytest.fixture
+def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty state folder in place of the user's, and none of the user's tokens."""
-    home = tmp_path_factory.mktemp("state") / "rayforest"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAYFOREST_HOME", str(home))
-        for name in [name for name in os.environ if name.startswith("RAY_")]:
-            patch.delenv(name)
-        yield home
-
-
-@pytest.fixture(scope="module")
-def cluster(state_home: Path) -> Iterator[ClusterInfo]:
-    info = up(cpus=1, dashboard_port=free_port()).cluster
-    assert info is not None
-    yield info
-    down()
+    home = tmp_path / "state"
+    use_state_folder(monkeypatch, home)
+    return home
 
 
 @pytest.fixture

@@ -28,15 +28,15 @@ def started() -> ClusterInfo:
 
 
 def test_a_cluster_is_private_and_goes_without_a_trace_while_a_foreign_ray_stays(
-    state_home: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: ClusterInfo, state_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")  # another cluster, which must not matter
-    cluster = started()
-    everything = (cluster.keeper, *descendants(cluster.keeper.pid))
-    token = cluster.head.token.read_text()
+    ours = started()
+    everything = (ours.keeper, *descendants(ours.keeper.pid))
+    token = ours.head.token.read_text()
 
-    assert {stat.S_IMODE(path.stat().st_mode) for path in (cluster.head.token, state_home / "cluster.json")} == {0o600}
-    assert stat.S_IMODE(cluster.folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (ours.head.token, state_home / "cluster.json")} == {0o600}
+    assert stat.S_IMODE(ours.folder.stat().st_mode) == 0o700
     assert token not in (state_home / "cluster.json").read_text()
     assert token not in str([psutil.Process(process.pid).cmdline() for process in everything if is_running(process)])
     listening = [
@@ -50,25 +50,22 @@ def test_a_cluster_is_private_and_goes_without_a_trace_while_a_foreign_ray_stays
     assert {address.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
 
     again = up(cpus=1)
-    assert (again.state, again.cluster) == ("up", cluster)
+    assert (again.state, again.cluster) == ("up", ours)
     assert "already up" in again.what
-    assert (status().state, status().cluster) == ("up", cluster)
-    assert recorded_cluster() == cluster
+    assert (status().state, status().cluster) == ("up", ours)
+    assert recorded_cluster() == ours
 
-    foreign = start_head(cpus=1)
-    try:
-        report = down()
-        assert (report.state, report.cluster) == ("down", cluster)
-        assert [process for process in everything if is_running(process)] == []
-        assert not cluster.folder.exists()
-        assert not state_home.exists()
-        assert recorded_cluster() is None
-        assert not foreign.has_ended()
-        host, port = foreign.address.split(":")
-        socket.create_connection((host, int(port)), timeout=30).close()
-    finally:
-        foreign.stop()
-    assert not foreign.folder.exists()
+    report = down()
+    assert (report.state, report.cluster) == ("down", ours)
+    assert [process for process in everything if is_running(process)] == []
+    assert not ours.folder.exists()
+    assert not state_home.exists()
+    assert recorded_cluster() is None
+
+    assert not cluster.head.has_ended()
+    assert all(is_running(process) for process in cluster.processes)
+    host, port = cluster.address.split(":")
+    socket.create_connection((host, int(port)), timeout=30).close()
 
 
 def test_a_cluster_whose_keeper_was_killed_ends_and_status_cleans_up(state_home: Path) -> None:

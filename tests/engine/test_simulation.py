@@ -1,4 +1,5 @@
-"""Every row exactly once, in thousands of small worlds where everything goes wrong; see simulation.py.
+"""Every row exactly once, in hundreds of small worlds where everything goes wrong; see simulation.py. `make chaos`
+plays 20,000.
 
 A failure names its seed: `simulation.run_seed(seed)` plays it again, call by call (`world.store.trace`).
 """
@@ -19,10 +20,10 @@ from rayforest.engine.stores.memory import MemoryStore
 from rayforest.engine.stores.requests import prove_create_if_absent
 from rayforest.errors import ConfigError
 
-SEEDS_A_TEST = 200
+SEEDS_A_TEST = 100
 
 
-@pytest.mark.parametrize("start", range(0, 2000, SEEDS_A_TEST))
+@pytest.mark.parametrize("start", range(0, 800, SEEDS_A_TEST))
 def test_every_row_comes_out_once_whatever_dies_and_whenever(start: int) -> None:
     for seed in range(start, start + SEEDS_A_TEST):
         run_seed(seed)

@@ -7,14 +7,12 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import lightgbm
 import numpy as np
 import pytest
 
-import rayforest
 from rayforest.forest import Forest
 from rayforest.onnx import from_lightgbm
 
@@ -93,38 +91,18 @@ def test_a_second_process_compiles_nothing_and_never_imports_numba(folder: Path,
     assert "without Numba" in out
 
 
-@pytest.mark.parametrize("damage", [lambda code: code[:-100], lambda code: code[:5_000] + b"\xff" + code[5_001:]])
-def test_a_damaged_file_is_compiled_again(folder: Path, cache: Path, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_file_is_compiled_again(folder: Path, cache: Path) -> None:
     (file,) = objects(cache)
-    file.write_bytes(damage(file.read_bytes()))
+    code = file.read_bytes()
+    file.write_bytes(code[:5_000] + b"\xff" + code[5_001:])
     assert "compiling the tree kernel" in score(folder, NUMBA_CACHE_DIR=str(cache))
     assert objects(cache) == {file}
     assert "compiling" not in score(folder, NUMBA_CACHE_DIR=str(cache))
 
 
-def test_a_folder_that_others_may_write_is_neither_read_nor_written(folder: Path, cache: Path) -> None:
-    (file,) = objects(cache)
-    file.parent.chmod(0o777)
-    before = file.stat()
-    out = score(folder, NUMBA_CACHE_DIR=str(cache))
-    assert "compiling the tree kernel" in out
-    assert "cannot be kept" in out
-    assert file.stat().st_mtime_ns == before.st_mtime_ns
-
-
 def test_without_a_folder_that_can_be_written_the_kernel_still_works(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert score(folder, NUMBA_CACHE_DIR=str(tmp_path / "file")).count("cannot be kept") == 1
-
-
-def test_a_change_of_what_is_compiled_is_compiled(folder: Path, cache: Path, tmp_path: Path) -> None:
-    package = Path(rayforest.__file__).parent
-    shutil.copytree(package, tmp_path / "rayforest", ignore=shutil.ignore_patterns("__pycache__", "jobs", "cluster"))
-    changed = tmp_path / "rayforest" / "forest" / "lanes.py"
-    changed.write_text(changed.read_text() + "\n# changed\n")
-    out = score(folder, NUMBA_CACHE_DIR=str(cache), PYTHONPATH=str(tmp_path))
-    assert "compiling the tree kernel" in out
-    assert len(objects(cache)) == 2
 
 
 def test_a_forest_that_was_used_can_be_sent_to_another_process(folder: Path) -> None:

@@ -9,17 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import one_clear_message, rayforest
 
-from rayforest import load_project
+from rayforest import files, init, load_project
 from rayforest.errors import ConfigError
 
 POSIX = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 SETTINGS = [
     POSIX,
-    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     {"PYTHONIOENCODING": "ascii"},
     {"PYTHONIOENCODING": "latin-1"},
-    POSIX | {"PYTHONIOENCODING": "ascii:strict"},
+    POSIX | {"LC_ALL": "C", "PYTHONIOENCODING": "ascii:strict"},  # C and POSIX are two names of one locale
 ]
 
 
@@ -46,27 +46,24 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: ",".join(f"{k}={v}" for k, v in s.items()))
-def test_init_prints_the_same_bytes_and_check_and_prepare_work(folder: Path, settings: dict[str, str]) -> None:
-    usual = command(folder, "init", "données.csv")
+def test_init_prints_the_same_bytes_and_check_and_prepare_work(
+    folder: Path, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = command(folder, "init", "données.csv", **settings)
-    assert (text.returncode, text.stdout) == (0, usual.stdout)
+    monkeypatch.chdir(folder)
+    assert (text.returncode, text.stdout) == (0, init("données.csv").encode())
     (folder / "größe.toml").write_bytes(text.stdout)
     assert "größe" in load_project(folder / "größe.toml").data.columns
-    for arguments in (
-        ("check",),
-        ("check", "--json"),
-        ("prepare",),
-        ("prepare", "--json", "--set", "project.root=größe"),
-    ):
-        name, *flags = arguments
-        done = command(folder, name, "größe.toml", *flags, **settings)
-        assert done.returncode == 0, done.stderr
-        if "--json" in flags:
-            json.loads(done.stdout)
-    shown = command(folder, "show", "out/prepared", **settings).stdout
+
+    checked = command(folder, "check", "größe.toml", **settings)
+    assert checked.returncode == 0, checked.stderr
+    prepared = command(folder, "prepare", "größe.toml", "--json", "--set", "project.root=größe", **settings)
+    assert prepared.returncode == 0, prepared.stderr
+    assert json.loads(prepared.stdout)["rows_out"] == 300
+    shown = command(folder, "show", "größe/prepared", **settings).stdout
     assert "größe".encode() not in shown or "ascii" not in settings.get("PYTHONIOENCODING", "ascii")
     listed = command(folder, "files", "größe/prepared", **settings).stdout
-    assert listed == command(folder, "files", "größe/prepared").stdout
+    assert listed == "".join(f"{path}\n" for path in files(folder / "größe/prepared")).encode()
     assert listed.startswith(os.fsencode(folder) + "/größe/prepared/".encode())
 
 
@@ -76,20 +73,23 @@ def test_an_error_about_a_name_that_cannot_be_shown_is_escaped(folder: Path) -> 
     assert b"\\u90fd\\u5e02.csv" in done.stderr
 
 
-def test_a_file_name_that_is_no_text_is_refused_by_name(folder: Path) -> None:
+def test_a_file_name_that_is_no_text_is_refused_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = os.fsencode(folder) + b"/raw/caf\xe9.csv"
     (folder / "raw").mkdir()
     with open(bad, "wb") as file:  # noqa: PTH123  a Path is text
         file.write(b"id,y\n1,0\n")
     (folder / "project.toml").write_text('[project]\nname="p"\n[data]\nsource="raw"\n')
-    for settings in ({}, POSIX):
-        done = command(folder, "check", "project.toml", "--json", **settings)
-        error = json.loads(done.stdout)["error"]
-        assert done.returncode == 2
-        assert "not UTF-8" in error["what"]
-        assert "caf\\udce9.csv" in error["what"]
-        assert command(folder, "init", bad, **settings).returncode == 2
-    assert command(folder, "prepare", "project.toml", "--set", "data.source=données.csv").returncode == 0
+    done = command(folder, "check", "project.toml", "--json", **POSIX)
+    monkeypatch.chdir(folder)
+    answer = rayforest("check", "project.toml", "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (answer.code, answer.json)
+    error = one_clear_message(answer, "check")
+    assert answer.code == 2
+    assert "not UTF-8" in error["what"]
+    assert "caf\\udce9.csv" in error["what"]
+    assert command(folder, "init", bad, **POSIX).returncode == 2
+    assert rayforest("init", os.fsdecode(bad)).code == 2
+    assert rayforest("prepare", "project.toml", "--set", "data.source=données.csv").code == 0
     refused = command(folder, "check", b"pro\xe9ject.toml")
     assert (refused.returncode, b"does not exist" in refused.stderr) == (2, True)
     refused = command(folder, "show", b"out\xe9/prepared")

@@ -55,6 +55,7 @@ def test_any_number_of_workers_writes_the_same_bytes(
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("on_the_cluster")
 def test_ray_writes_the_same_bytes(payments: Payments, reference: dict[str, list[str]], tmp_path: Path) -> None:
     rayforest.run(payments.at(tmp_path, 'run.executor="ray"', "run.workers=2"))
     assert all_hashes(tmp_path) == reference

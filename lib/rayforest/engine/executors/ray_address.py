@@ -108,15 +108,21 @@ def _outside(host: str) -> str:
 
 
 def _running_here(address: RayAddress) -> FoundRay:
-    """The Ray that runs on this machine. Ray's record of the last one is only taken where that one answers."""
+    """The Ray that runs on this machine; of several, one that takes this process. Ray's record of the last one is only
+    taken where that one answers.
+    """
     find, recorded = _ray("_private.services").find_gcs_addresses, _ray("_private.utils").read_ray_address()
     find.cache_clear()
-    dead = []
+    dead, refused = [], []
     for found in dict.fromkeys([*find(), *([recorded] if recorded else [])]):
         try:
             return _named(RayAddress(found, address.from_environment))
         except _SilentError as error:
             dead.append(f"{found}: {error}")
+        except ConfigError as error:  # of another user, or of another environment
+            refused.append(error)
+    if refused:
+        raise refused[0]
     raise ConfigError(
         f"no Ray runs on this machine, as {address} asks for",
         expected="a running Ray",
