@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pytest
 
 from rayforest.engine.shards import InputFile, plan_shards
 from rayforest.errors import InputError
@@ -86,14 +84,3 @@ def read_or_refuse(source: Source, names: Sequence[str] | None = None) -> Rows |
 def csv_source(folder: Path, data: bytes, form: CsvFormat | None = None, name: str = "table.csv") -> Source:
     (folder / name).write_bytes(data)
     return Source((name,), folder, csv=form)
-
-
-def shared_data() -> Path:
-    """The folder of public data sets that some tests read besides their generated files."""
-    beside = Path(__file__).parents[3] / "shared" / "data"
-    return Path(os.environ.get("RAYFOREST_DATA", beside))
-
-
-needs_shared_data = pytest.mark.skipif(
-    not shared_data().is_dir(), reason="RAYFOREST_DATA names no folder of public data sets"
-)

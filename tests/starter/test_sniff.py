@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from table_reading import needs_shared_data, shared_data
+from real_data import needs_shared_data, shared_data
 
 from rayforest.errors import InputError
 from rayforest.starter.columns_section import Writing

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from table_reading import needs_shared_data, shared_data
+from real_data import needs_shared_data, shared_data
 
 from rayforest import api
 from rayforest.checking.check import check
