@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import socket
 import subprocess
 import sys
@@ -92,9 +93,12 @@ def test_an_unexpected_error_names_its_type_and_place_and_no_value(
     assert error["what"].startswith("check failed unexpectedly: TypeError at checking/check.py:")
 
 
-def test_an_error_outside_of_our_code_has_the_last_place_inside_of_it() -> None:
-    with pytest.raises(TypeError) as caught:
-        package.load_project(3)  # type: ignore[arg-type]  a mistake in a script
+def test_an_error_outside_of_our_code_has_the_last_place_inside_of_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rayforest.project.load.tomllib.loads", json.loads)
+    with pytest.raises(json.JSONDecodeError) as caught:
+        package.load_project(project)
     assert place_of(caught.value).startswith("project/load.py:")
 
 

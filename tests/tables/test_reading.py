@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
-from table_reading import csv_source, needs_shared_data, read_all, read_or_refuse, shared_data
+from real_data import needs_shared_data, shared_data
+from table_reading import csv_source, read_all, read_or_refuse
 
 from rayforest.engine.shards import Slice, plan_shards
 from rayforest.errors import InputError
