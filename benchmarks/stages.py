@@ -20,7 +20,6 @@ import polars as pl
 import rayforest
 from benchmarks.harness import as_json, interleaved, table, write
 from rayforest.bundle.bundle import Bundle, load_bundle
-from rayforest.tuning.dataset import encode_features
 
 PROJECT = Path(__file__).parent.parent / "jobs" / "examples" / "payments.toml"
 
@@ -89,7 +88,7 @@ def features_of(bundle: Bundle, file: Path) -> tuple[pl.DataFrame, pl.DataFrame]
     typed = frame.with_columns(
         pl.col(pl.Int64, pl.Int32, pl.Float32).cast(pl.Float64), pl.col(pl.Datetime).cast(pl.Datetime("us"))
     )
-    return frame, typed.select(bundle.recipe.feature_values())
+    return frame, typed.select(bundle.features.recipe.feature_values())
 
 
 def plain_prepare(folder: Path, bundle: Bundle, files: list[Path]) -> None:
@@ -105,10 +104,9 @@ def plain_score(folder: Path, bundle: Bundle, booster: lgb.Booster, files: list[
     """Scores of every file, as Parquet."""
     out = folder / "plain"
     out.mkdir(exist_ok=True)
-    names = [name for name, _ in bundle.recipe.features]
     for file in files:
         frame, features = features_of(bundle, file)
-        scores = booster.predict(encode_features(features, names, bundle.categories), num_threads=2)
+        scores = booster.predict(bundle.features.matrix(features), num_threads=2)
         frame.select("payment_id", "paid_at", "card_id", "amount").with_columns(
             probability=pl.Series(np.asarray(scores))
         ).write_parquet(out / file.name, compression="zstd")

@@ -19,7 +19,7 @@ import rayforest
 from rayforest.bundle.bundle import load_bundle
 from rayforest.errors import BundleError, FormatError, InputError
 from rayforest.onnx import runtime_session
-from rayforest.tuning.dataset import PreparedData, encode_features
+from rayforest.tuning.dataset import PreparedData
 
 FILES = [
     "booster.txt",
@@ -94,7 +94,7 @@ def test_a_bundle_that_lacks_a_file_in_its_manifest_is_refused(bundle: Path) -> 
     del manifest["extra"]["features.json"]
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match=r"has no features\.json"):
-        _ = load_bundle(str(bundle)).recipe
+        _ = load_bundle(str(bundle)).features
 
 
 def test_a_folder_without_a_bundle_says_to_export(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_scores_are_lightgbms_own_bit_for_bit(ran: Ran) -> None:
     data = PreparedData(ran.project.stage("prepared"))
     out = rayforest.read(ran.project.stage("prepared")).collect()
     booster = lgb.Booster(model_str=load_bundle(ran.project.stage("bundle")).read("booster.txt").decode())
-    expected = booster.predict(encode_features(out, data.feature_names, data.categories))
+    expected = booster.predict(data.features.matrix(out))
     scored = rayforest.read(ran.project.stage("scored")).collect()
     assert scored["id"].to_list() == out["id"].to_list()
     # The sigmoid is written out in the graph: two units in the last place of the C library's, as measured.
@@ -139,7 +139,7 @@ def test_multiclass_and_regression_scores_are_lightgbms_own(tmp_path: Path) -> N
         data = PreparedData(project.stage("prepared"))
         out = rayforest.read(project.stage("prepared")).collect()
         booster = lgb.Booster(model_str=load_bundle(project.stage("bundle")).read("booster.txt").decode())
-        expected = np.asarray(booster.predict(encode_features(out, data.feature_names, data.categories)))
+        expected = np.asarray(booster.predict(data.features.matrix(out)))
         scored = rayforest.read(project.stage("scored")).collect()
         if target == "spent":
             assert scored.columns == ["id", "prediction", "split"]
@@ -213,7 +213,7 @@ def test_the_graphs_prediction_is_that_of_the_scored_table_in_every_row(
     rayforest.run(project)
     scored = rayforest.read(project.stage("scored")).collect()
     out, data = rayforest.read(project.stage("prepared")).collect(), PreparedData(project.stage("prepared"))
-    features = encode_features(out, data.feature_names, data.categories)
+    features = data.features.matrix(out)
     bundle = load_bundle(project.stage("bundle"))
     session = runtime_session(bundle.read(bundle.trees))
     outputs = dict(zip((o.name for o in session.get_outputs()), session.run(None, {"features": features}), strict=True))

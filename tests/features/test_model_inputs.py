@@ -11,10 +11,10 @@ from stored_types import rows
 
 from rayforest.bundle.bundle import Bundle, load_bundle
 from rayforest.features.contract import Contract, check_rows
+from rayforest.features.fitted import FittedFeatures
 from rayforest.features.model_inputs import ModelInputs
 from rayforest.features.recipe import Recipe
 from rayforest.tables.batch import RawBatch
-from rayforest.tuning.dataset import encode_features
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,9 @@ def as_matrix(inputs: pa.Table) -> np.ndarray:
 
 def the_long_way(bundle: Bundle, contract: Contract, table: pa.Table) -> tuple[np.ndarray, list[object]]:
     """Every column typed, checked and computed in Polars, as prepare does it."""
-    recipe = bundle.recipe
+    recipe = bundle.features.recipe
     typed, verdicts = check_rows(contract, table)
-    names = [name for name, _ in recipe.features]
-    matrix = encode_features(typed.select(recipe.feature_values()), names, bundle.categories)
+    matrix = bundle.features.matrix(typed.select(recipe.feature_values()))
     return matrix, verdicts.quarantine(batch_of(table)).to_pylist()
 
 
@@ -65,10 +64,10 @@ def cast(table: pa.Table, name: str, kind: pa.DataType) -> pa.Table:
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_short_ways_give_what_the_long_way_gives(bundle: Bundle, change: str) -> None:
     table = CHANGES[change](rows(300, seed=5).drop_columns(["bought"]))
-    contract = contract_of(bundle.recipe)
-    inputs, verdicts = ModelInputs(bundle.recipe, bundle.categories, contract)(table)
+    contract = contract_of(bundle.features.recipe)
+    inputs, verdicts = ModelInputs(bundle.features, contract)(table)
     matrix, quarantined = the_long_way(bundle, contract, table)
-    assert inputs.column_names == [name for name, _ in bundle.recipe.features]
+    assert inputs.column_names == [name for name, _ in bundle.features.recipe.features]
     np.testing.assert_array_equal(as_matrix(inputs), matrix)
     assert verdicts.quarantine(batch_of(table)).to_pylist() == quarantined
     assert bool(quarantined) == (change != "no rows")
@@ -76,14 +75,14 @@ def test_the_short_ways_give_what_the_long_way_gives(bundle: Bundle, change: str
 
 def test_stored_numbers_and_text_go_to_the_model_from_where_they_lie(bundle: Bundle) -> None:
     table = rows(50).drop_columns(["bought"])
-    inputs, _ = ModelInputs(bundle.recipe, bundle.categories, contract_of(bundle.recipe))(table)
+    inputs, _ = ModelInputs(bundle.features, contract_of(bundle.features.recipe))(table)
     for name in ("f32", "f64", "i8", "i32", "i64", "u32", "flag"):
         there, here = table[name].chunk(0).buffers()[1], inputs[name].chunk(0).buffers()[1]
         assert there.address == here.address, name
 
 
 def test_a_feature_table_of_constants_has_all_rows(bundle: Bundle) -> None:
-    recipe = Recipe(bundle.recipe.contract, ("id",), None, None, None, (("three", "1 + 2"),), (), "missing")
-    inputs, verdicts = ModelInputs(recipe, {}, recipe.contract.only(("id",)))(rows(7).select(["id"]))
+    recipe = Recipe(bundle.features.recipe.contract, ("id",), None, None, None, (("three", "1 + 2"),), (), "missing")
+    inputs, verdicts = ModelInputs(FittedFeatures(recipe, {}), recipe.contract.only(("id",)))(rows(7).select(["id"]))
     assert inputs.to_pydict() == {"three": [3.0] * 7}
     assert not verdicts.failed.any()

@@ -26,8 +26,9 @@ from rayforest.engine.record import decode_record
 from rayforest.engine.stores.opening import open_store
 from rayforest.errors import FormatError
 from rayforest.features.contract import Contract
+from rayforest.features.fitted import categories_of
 from rayforest.features.profile import Profile
-from rayforest.features.recipe import Recipe, categories_of
+from rayforest.features.recipe import Recipe
 from rayforest.formats import Document, Format
 from rayforest.metrics.mergeable import scored_metrics
 from rayforest.onnx.parity import ParityEvidence

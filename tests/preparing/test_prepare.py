@@ -98,8 +98,8 @@ def test_categories_are_those_of_training_rows_by_their_utf8_bytes(tmp_path: Pat
     data = PreparedData(str(tmp_path / "out/prepared"))
     out = rayforest.read(tmp_path / "out/prepared").collect()
     training = out.filter(pl.col("split") == "train")["colour"].drop_nulls().unique().to_list()
-    assert data.categories == {"colour": sorted(training, key=str.encode)}
-    assert data.categories["colour"] != sorted(COLOURS, key=str.lower)
+    assert data.features.categories == {"colour": sorted(training, key=str.encode)}
+    assert data.features.categories["colour"] != sorted(COLOURS, key=str.lower)
 
 
 def test_a_category_that_only_test_rows_have_is_not_fitted(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_category_that_only_test_rows_have_is_not_fitted(tmp_path: Path) -> No
     write_orders(tmp_path / "again", frame)
     rayforest.prepare(write_project(tmp_path / "again"))
     assert "rare" in rayforest.read(tmp_path / "again/out/prepared").collect()["colour"]
-    assert "rare" not in PreparedData(str(tmp_path / "again/out/prepared")).categories["colour"]
+    assert "rare" not in PreparedData(str(tmp_path / "again/out/prepared")).features.categories["colour"]
 
 
 def split_by_id(destination: Path) -> dict[str, str]:

@@ -29,9 +29,8 @@ from rayforest.engine.publish import read_manifest
 from rayforest.engine.stores.opening import open_store
 from rayforest.engine.stores.store import Store
 from rayforest.errors import BundleError, InputError
-from rayforest.features.contract import Contract
-from rayforest.features.recipe import Recipe
-from rayforest.formats import BUNDLE, CONTRACT, FEATURES, MANIFEST, TRAINING, TUNED_METRICS, Document, Format
+from rayforest.features.fitted import FittedFeatures
+from rayforest.formats import BUNDLE, MANIFEST, TRAINING, TUNED_METRICS, Document, Format
 from rayforest.metrics.problem import Problem
 
 _T = TypeVar("_T")
@@ -80,19 +79,9 @@ class Bundle:
         return str(self.manifest["summary"]["trees"])
 
     @cached_property
-    def contract(self) -> Contract:
-        """What raw columns must hold."""
-        return self.document("contract.json", CONTRACT, Contract.from_document)
-
-    @cached_property
-    def recipe(self) -> Recipe:
+    def features(self) -> FittedFeatures:
         """How features come from raw columns."""
-        return self.document("features.json", FEATURES, partial(Recipe.from_document, contract=self.contract))
-
-    @cached_property
-    def categories(self) -> dict[str, list[str]]:
-        """Fitted categories by feature, in code order."""
-        return self.document("features.json", FEATURES, lambda features: dict(features["categories"]))
+        return FittedFeatures.of_bundle(self.document)
 
     @cached_property
     def training(self) -> tuple[TrainingTables | None, str]:

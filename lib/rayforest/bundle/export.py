@@ -6,7 +6,7 @@ thresholds. One differing bit, and there is no bundle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from typing import Any
@@ -18,16 +18,17 @@ from rayforest.bundle.bundle import link_current
 from rayforest.bundle.known_parts import training_json
 from rayforest.engine.manifest import Manifest
 from rayforest.errors import ConfigError, InputError
+from rayforest.features.fitted import Matrix
 from rayforest.features.recipe import Recipe
 from rayforest.forest import Forest
-from rayforest.formats import BUNDLE, CONTRACT, FEATURES, PARITY, SPLIT
+from rayforest.formats import BUNDLE, PARITY, SPLIT
 from rayforest.onnx.feature_graph import full_model, inexpressible, refuse_names
 from rayforest.onnx.parity import ParityEvidence, RawScorer, check_parity
 from rayforest.onnx.tree_ensemble import from_lightgbm
 from rayforest.preparing.split_rule import SplitRule
 from rayforest.stages.result import Facts, StageResult
 from rayforest.stages.stage import Claimed, Context, Product, run_stage
-from rayforest.tuning.dataset import Matrix, PreparedData, encode_features
+from rayforest.tuning.dataset import PreparedData
 from rayforest.tuning.tune import TunedModel, tuned_model
 
 _PACKAGES = ("rayforest", "lightgbm", "onnx", "onnxruntime", "polars", "pyarrow")
@@ -103,7 +104,7 @@ class Export:
             ParityError: engines differ.
         """
         data, tuned, settings = self.data, self.tuned, self.context.project.export
-        refuse_inexpressible(data.recipe, settings.graph)
+        refuse_inexpressible(data.features.recipe, settings.graph)
         trees = from_lightgbm(tuned.booster, labels=tuned.problem.labels or None)
         rows = held_out_rows(data, settings.parity_rows)
         evidence = check_parity(tuned.booster, trees, rows, also=_kernel(trees))
@@ -173,27 +174,18 @@ def held_out_rows(data: PreparedData, limit: int) -> Matrix:
     for part in ("test", "valid"):
         for frame in data.frames(part):
             if left > 0:
-                parts.append(encode_features(frame.head(left), data.feature_names, data.categories))
+                parts.append(data.features.matrix(frame.head(left)))
                 left -= len(parts[-1])
-    return np.concatenate(parts) if parts else np.empty((0, len(data.feature_names)))
+    return np.concatenate(parts) if parts else np.empty((0, len(data.features.names)))
 
 
 def _files(data: PreparedData, trees: onnx.ModelProto, graph: str) -> dict[str, bytes]:
-    recipe = data.recipe
-    features = recipe.as_dict() | {"categories": data.categories}
-    files = {
-        "features.json": FEATURES.write(features, version=recipe.version, indent=1),
-        "contract.json": CONTRACT.write(recipe.contract.as_dict(), indent=1),
-        "profile.json": data.manifest.extra("profile.json"),
-    }
+    features = data.features
+    files = features.bundle_files() | {"profile.json": data.manifest.extra("profile.json")}
     if "split.json" in data.manifest.extras:
         split = data.manifest.read("split.json", SPLIT, SplitRule.from_document)
         files["training.json"] = training_json(split, data.inputs())
     if graph == "trees":
         return files | {"model.onnx": trees.SerializeToString()}
-    full = full_model(recipe.expressions, _categories(recipe, data.categories), trees)
+    full = full_model(features.recipe.expressions, features.categories_in_order, trees)
     return files | {"model.onnx": full.SerializeToString(), "trees.onnx": trees.SerializeToString()}
-
-
-def _categories(recipe: Recipe, fitted: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    return {name: fitted[name] for name, _ in recipe.features if name in fitted}

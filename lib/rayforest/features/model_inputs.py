@@ -6,7 +6,6 @@ What has to be typed, checked or computed first goes through Polars, as in prepa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayforest.features.contract import ColumnContract, Contract, RowChecks, Verdicts
+from rayforest.features.fitted import FittedFeatures
 from rayforest.features.recipe import Recipe
 from rayforest.kinds import Kind
 from rayforest.sql import parse
@@ -24,14 +24,13 @@ from rayforest.sql.nodes import Column
 class ModelInputs:
     """Makes the model's inputs of raw batches. Safe to share between threads."""
 
-    def __init__(self, recipe: Recipe, categories: Mapping[str, list[str]], contract: Contract) -> None:
+    def __init__(self, features: FittedFeatures, contract: Contract) -> None:
         """Args:
-        recipe: how features come from raw columns.
-        categories: fitted categories by feature, in code order.
+        features: how they come from raw columns.
         contract: what the rows of this run must hold.
         """
-        self._recipe, self._contract = recipe, contract
-        self._levels = {name: pa.array(levels, pa.large_string()) for name, levels in categories.items()}
+        self._recipe, self._contract = features.recipe, contract
+        self._levels = {name: pa.array(levels, pa.large_string()) for name, levels in features.categories.items()}
         self._ways: dict[pa.Schema, _Ways] = {}
 
     def __call__(self, raw: pa.Table) -> tuple[pa.Table, Verdicts]:

@@ -159,10 +159,5 @@ class Recipe:
         )
 
 
-def categories_of(document: Document) -> dict[str, list[str]]:
-    """Fitted categories by feature, in code order: what categories.json holds."""
-    return dict(document if document.version == 1 else document["categories"])
-
-
 def _sorted_union(names: Iterable[Iterable[str]]) -> tuple[str, ...]:
     return tuple(sorted({name for group in names for name in group}))

@@ -21,10 +21,11 @@ from rayforest.engine.progress import Progress
 from rayforest.engine.run import run_step, sidecars
 from rayforest.errors import InputError
 from rayforest.features.compile_recipe import compile_recipe
+from rayforest.features.fitted import FittedFeatures
 from rayforest.features.parts import part_facts
 from rayforest.features.profile import Profile
 from rayforest.features.recipe import SPLIT_COLUMN, TARGET_COLUMN, Recipe
-from rayforest.formats import CATEGORIES, CONTRACT, PROFILE, RECIPE, SPLIT
+from rayforest.formats import CONTRACT, PROFILE, SPLIT
 from rayforest.kinds import Kind
 from rayforest.preparing.empty_parts import refuse_empty_parts, time_cuts
 from rayforest.preparing.split import HashSplit, TimeSplit
@@ -126,15 +127,11 @@ class Prepare:
             raise self._no_row_left(claimed, totals.reasons)
         refuse_empty_parts(profile, project.split, split.key, totals.reasons)
         profile.split_keys = None
-        return Product(
-            {
-                "recipe.json": RECIPE.write(recipe.as_dict(), indent=1),
-                "contract.json": CONTRACT.write(recipe.contract.as_dict(), indent=1),
-                "profile.json": PROFILE.write(profile.as_dict()),
-                "split.json": SPLIT.write(split.as_dict(), indent=1),
-                "categories.json": CATEGORIES.write({"categories": fitted_categories(recipe, profile)}),
-            }
-        )
+        described = {
+            "profile.json": PROFILE.write(profile.as_dict()),
+            "split.json": SPLIT.write(split.as_dict(), indent=1),
+        }
+        return Product(FittedFeatures.fit(recipe, profile).prepared_files() | described)
 
     def facts(self, manifest: Manifest) -> PreparedFacts:
         """From the profile."""
@@ -215,11 +212,6 @@ def table_notes(recipe: Recipe, project: Project, table: TableSchema) -> list[st
         used += [name for name in table.kinds if name not in table.leading and name not in used]
     declared = recipe.contract.declared
     return notes + list(table.differences(name for name in used if name not in declared))
-
-
-def fitted_categories(recipe: Recipe, profile: Profile) -> dict[str, list[str]]:
-    """Categories of the training rows by feature, ordered by their UTF-8 bytes: a category's place is its code."""
-    return {name: sorted(profile.columns[name].categories, key=str.encode) for name in recipe.categorical}
 
 
 _TARGET_TYPES = {Kind.NUMBER: pa.float64(), Kind.BOOLEAN: pa.bool_(), Kind.STRING: pa.string()}

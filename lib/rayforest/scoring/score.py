@@ -76,7 +76,7 @@ class Score:
         inputs = look_at_inputs(score_source(project), project.stage("scored"), context.executor)
         for note in inputs.notes:
             context.reporter.say(f"score: {note}")
-        contract = score_contract(bundle.recipe, project.score, inputs.schema)
+        contract = score_contract(bundle.features.recipe, project.score, inputs.schema)
         return cls(context, inputs, bundle, contract.written_as(inputs.source.csv))
 
     @property
@@ -139,7 +139,7 @@ class Score:
 
     @cached_property
     def _passed_on(self) -> tuple[str, ...]:
-        return passed_on_columns(self.bundle.recipe, self.context.project.score)
+        return passed_on_columns(self.bundle.features.recipe, self.context.project.score)
 
     @cached_property
     def _split_column(self) -> tuple[bool, list[str]]:
@@ -149,7 +149,7 @@ class Score:
     def _schema(self) -> pa.Schema:
         split = [pa.field(SPLIT_COLUMN, pa.string())] if self._split_column[0] else []
         fields = [*self._outputs.schema(), *split]
-        return scored_schema(self.bundle.recipe, self.context.project.score, self.inputs.schema, fields)
+        return scored_schema(self.bundle.features.recipe, self.context.project.score, self.inputs.schema, fields)
 
 
 def score(context: Context, *, replace: bool = False) -> StageResult[ScoredFacts]:

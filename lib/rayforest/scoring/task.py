@@ -19,6 +19,7 @@ from rayforest.engine.attempt import Attempt
 from rayforest.engine.shards import Shard
 from rayforest.errors import InputError
 from rayforest.features.contract import ColumnContract, Contract, RowChecks
+from rayforest.features.fitted import FittedFeatures
 from rayforest.features.model_inputs import ModelInputs
 from rayforest.features.passed_on import passed_on
 from rayforest.features.recipe import Recipe
@@ -50,13 +51,13 @@ class ScoreTask:
         return scorer_of(self.bundle, self.digest, self.engine)
 
     @cached_property
-    def _recipe(self) -> Recipe:
-        return self._scorer.bundle.recipe.written_as(self.source.csv)
+    def _features(self) -> FittedFeatures:
+        return self._scorer.bundle.features.written_as(self.source.csv)
 
     @cached_property
     def model_inputs(self) -> ModelInputs:
         """What makes model inputs of raw rows."""
-        return ModelInputs(self._recipe, self._scorer.bundle.categories, self.contract)
+        return ModelInputs(self._features, self.contract)
 
     def __call__(self, shard: Shard, attempt: Attempt) -> None:
         """Score one shard."""
@@ -68,7 +69,9 @@ class ScoreTask:
             table = pa.concat_tables([batch.table for batch in batches]).combine_chunks()
             inputs, verdicts = self.model_inputs(table)
             handed_on = [passed_on(table, self.schema.field(n), self._columns.get(n), verdicts) for n in self.passed_on]
-            parts = self._training.parts(self._recipe, batches, known) if self._training is not None else UNKNOWN
+            parts = (
+                self._training.parts(self._features.recipe, batches, known) if self._training is not None else UNKNOWN
+            )
             if verdicts.failed.any() or any(batch.broken for batch in batches):
                 attempt.quarantine(verdicts.quarantine(*batches))
             if verdicts.failed.any():
@@ -119,7 +122,7 @@ class ScoreTask:
 
     @cached_property
     def _columns(self) -> dict[str, ColumnContract]:
-        return {column.name: column for column in self._recipe.contract.columns}
+        return {column.name: column for column in self._features.recipe.contract.columns}
 
     @cached_property
     def columns(self) -> list[str]:
@@ -130,7 +133,7 @@ class ScoreTask:
         """Columns that are read where they are there: the target's, and those that decide a row's part."""
         names = [*self._truth.columns] if self._truth is not None else []
         if self._training is not None and "read" in known.values():
-            names += self._training.rule.columns(self._recipe)
+            names += self._training.rule.columns(self._features.recipe)
         return [name for name in dict.fromkeys(names) if name not in self.columns]
 
     def prove(self, first: Shard | None) -> tuple[str, str]:
@@ -158,7 +161,7 @@ class ScoreTask:
 
     @cached_property
     def _truth(self) -> Truth | None:
-        return Truth.of(self._recipe)
+        return Truth.of(self._features.recipe)
 
     def __getstate__(self) -> dict[str, object]:
         """Without what a worker makes of it."""

@@ -6,9 +6,9 @@ rows in blocks that go straight into the bins. So the float matrix of the whole 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import lightgbm as lgb
@@ -23,43 +23,18 @@ from rayforest.engine.plan import PlannedInput
 from rayforest.engine.publish import read_manifest
 from rayforest.engine.stores.opening import open_store
 from rayforest.errors import InputError
-from rayforest.features.contract import Contract
+from rayforest.features.fitted import FittedFeatures, Matrix
 from rayforest.features.profile import Profile
-from rayforest.features.recipe import SPLIT_COLUMN, TARGET_COLUMN, Recipe, categories_of
-from rayforest.formats import CATEGORIES, CONTRACT, DATA, PROFILE, RECIPE
+from rayforest.features.recipe import SPLIT_COLUMN, TARGET_COLUMN
+from rayforest.formats import DATA, PROFILE
 from rayforest.metrics.problem import Problem
 from rayforest.tables.conversion import frame_of
 
-Matrix = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.float64]
 
 
 LARGEST_LABEL = 1e38
 """LightGBM takes a larger target for this one, in silence."""
-
-
-def encode_features(frame: pl.DataFrame, features: Sequence[str], categories: dict[str, list[str]]) -> Matrix:
-    """Features as the model's inputs: numbers as they are, categories as codes, missing and unseen as NaN.
-
-    Returns:
-        float64, shape [rows, features], in row order.
-    """
-    matrix = np.empty((frame.height, len(features)), np.float64)
-    for column, name in enumerate(features):
-        values = frame[name]
-        if name in categories:
-            values = category_codes(values, categories[name])
-        matrix[:, column] = values.fill_null(np.nan).to_numpy()
-    return matrix
-
-
-def category_codes(values: pl.Series, categories: list[str]) -> pl.Series:
-    """Codes of texts as Float64: the place in `categories`, null for missing and unseen ones."""
-    levels = pl.DataFrame(
-        {"level": pl.Series(categories, dtype=pl.String), "code": np.arange(len(categories), dtype=np.float64)}
-    )
-    joined = pl.DataFrame({"level": values}).join(levels, on="level", how="left", maintain_order="left")
-    return joined["code"]
 
 
 @dataclass(frozen=True)
@@ -84,43 +59,32 @@ class PreparedData:
         )
 
     @cached_property
-    def recipe(self) -> Recipe:
-        """How the features came about."""
-        contract = self.manifest.read("contract.json", CONTRACT, Contract.from_document)
-        return self.manifest.read("recipe.json", RECIPE, partial(Recipe.from_document, contract=contract))
+    def features(self) -> FittedFeatures:
+        """How the features came about, and what was learnt for them."""
+        return FittedFeatures.of_prepared(self.manifest.read)
 
     @cached_property
     def profile(self) -> Profile:
         """What the training rows look like."""
         return self.manifest.read("profile.json", PROFILE, Profile.from_document)
 
-    @cached_property
-    def categories(self) -> dict[str, list[str]]:
-        """Fitted categories by feature, in code order."""
-        return self.manifest.read("categories.json", CATEGORIES, categories_of)
-
     def inputs(self) -> Iterator[PlannedInput]:
         """The raw files that were prepared, in input order."""
         plan = Version(self.manifest.store, 0, self.manifest.key).plan()
         return iter(()) if plan is None else plan.inputs()
 
-    @property
-    def feature_names(self) -> list[str]:
-        """In the order of the model's inputs."""
-        return [name for name, _ in self.recipe.features]
-
     def frames(self, part: str) -> Iterator[pl.DataFrame]:
         """Features of the rows of one part, shard by shard, in input order."""
         for path in self.manifest.data_paths():
-            yield self._rows(path, part, self.feature_names)
+            yield self._rows(path, part, self.features.names)
 
     def matrices(self, part: str, problem: Problem) -> Iterator[tuple[Matrix, Labels]]:
         """Model inputs and encoded labels of one part, shard by shard; labels that training never saw are `UNSEEN`."""
         for path in self.manifest.data_paths():
-            frame = self._rows(path, part, [TARGET_COLUMN, *self.feature_names])
+            frame = self._rows(path, part, [TARGET_COLUMN, *self.features.names])
             labels = problem.encode(frame[TARGET_COLUMN])
             given = ~np.isnan(labels)
-            yield encode_features(frame, self.feature_names, self.categories)[given], labels[given]
+            yield self.features.matrix(frame)[given], labels[given]
 
     def labels(self, part: str, problem: Problem) -> Iterator[Labels]:
         """The encoded labels alone, shard by shard."""
@@ -130,9 +94,9 @@ class PreparedData:
 
     def learnable(self, path: str, part: str, problem: Problem) -> Matrix:
         """Model inputs of the rows of one shard's file whose label training saw."""
-        frame = self._rows(path, part, [TARGET_COLUMN, *self.feature_names])
+        frame = self._rows(path, part, [TARGET_COLUMN, *self.features.names])
         known = problem.is_known(problem.encode(frame[TARGET_COLUMN]))
-        return encode_features(frame, self.feature_names, self.categories)[known]
+        return self.features.matrix(frame)[known]
 
     def _rows(self, path: str, part: str, columns: list[str]) -> pl.DataFrame:
         table = read_table(self.manifest.store, path, DATA, [SPLIT_COLUMN, *columns])
@@ -180,7 +144,7 @@ def binned(data: PreparedData, problem: Problem, params: dict[str, Any]) -> tupl
             for them, so early stopping and the comparison of trials are on the others.
         params: LightGBM parameters that shape the bins; they cannot vary between trials on the same dataset.
     """
-    categorical = [i for i, name in enumerate(data.feature_names) if name in data.categories]
+    categorical = [i for i, name in enumerate(data.features.names) if name in data.features.categories]
     train, valid = None, None
     for part in ("train", "valid"):
         blocks = _Blocks(data, part, problem)
@@ -200,7 +164,7 @@ def binned(data: PreparedData, problem: Problem, params: dict[str, Any]) -> tupl
         dataset = lgb.Dataset(
             rows,
             label=blocks.labels,
-            feature_name=_model_names(data.feature_names),
+            feature_name=_model_names(data.features.names),
             categorical_feature=categorical,
             params=params,
             reference=train,

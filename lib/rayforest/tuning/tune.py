@@ -62,10 +62,10 @@ class Tune:
         """
         project = context.project
         data = PreparedData(project.stage("prepared"))
-        problem = find_problem(data.recipe, data.profile, project.tune.metric)
+        problem = find_problem(data.features.recipe, data.profile, project.tune.metric)
         refuse_undefined(problem, data.profile, project.split)
-        space = search_space(tune_section(project).space, categories=bool(data.categories))
-        refuse_bad_values(space, problem.kind, len(data.feature_names))
+        space = search_space(tune_section(project).space, categories=bool(data.features.categories))
+        refuse_bad_values(space, problem.kind, len(data.features.names))
         return cls(context, data, problem, space)
 
     @property
@@ -134,10 +134,10 @@ def tune(context: Context, *, replace: bool = False) -> StageResult[TunedFacts]:
 def _introduce(data: PreparedData, problem: Problem, reporter: Reporter) -> list[str]:
     """Say what will be searched, and what is known of it before: the notes."""
     reporter.say(
-        f"tune: {problem.kind} target, {problem.metric}, {len(data.feature_names)} features "
-        f"({len(data.categories)} categorical), {data.profile.parts['train']:,} training rows"
+        f"tune: {problem.kind} target, {problem.metric}, {len(data.features.names)} features "
+        f"({len(data.features.categories)} categorical), {data.profile.parts['train']:,} training rows"
     )
-    notes = notes_before(problem, data.profile, data.feature_names)
+    notes = notes_before(problem, data.profile, data.features.names)
     for note in notes:
         reporter.say(f"tune: {note}")
     return notes
