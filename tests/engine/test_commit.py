@@ -146,7 +146,7 @@ def test_nothing_is_published_while_a_shard_is_missing(store: Store) -> None:
         publish(version, plan)
     run_step(version, plan, Numbers(), InProcess(1))
     store.delete([f"{version.base}/records/0000/000001.json"])
-    with pytest.raises(UnfinishedError, match="Shard 1 is not finished"):
+    with pytest.raises(UnfinishedError, match="shard 1 is not finished"):
         publish(version, plan)
     assert version.manifest() is None
     assert Destination(store).current() is None

@@ -178,7 +178,7 @@ def test_features_that_trees_cannot_take_are_refused() -> None:
         feature_model(features_of(x="country"), {})
     with pytest.raises(ConfigError, match="is a timestamp, which trees cannot take"):
         feature_model(features_of(x="at"), {})
-    with pytest.raises(ConfigError, match="No feature reads a column"):
+    with pytest.raises(ConfigError, match="no feature reads a column"):
         feature_model(features_of(x="1 + 1"), {})
 
 

@@ -135,7 +135,7 @@ class Attempt:
         out, aside = self._data.rows, self._quarantine.rows
         if self._rows_in != out + aside:
             raise RayforestError(
-                f"Shard {self.index} does not account for every row",
+                f"shard {self.index} does not account for every row",
                 expected=f"{self._rows_in:,} rows in = rows out + rows quarantined",
                 found=f"{out:,} out + {aside:,} quarantined",
                 next_step="this is a defect in the task that wrote the shard; please report it",
@@ -143,7 +143,7 @@ class Attempt:
         if self._check_rows and self._rows_in != self._shard.rows:
             first = self._shard.slices[0].path if self._shard.slices else "no input"
             raise InputError(
-                f"The inputs of shard {self.index} (from {first}) do not hold the planned rows",
+                f"the inputs of shard {self.index} (from {first}) do not hold the planned rows",
                 expected=f"{self._shard.rows:,} rows",
                 found=f"{self._rows_in:,} rows",
                 next_step="the input changed after the run was planned: run again with --replace",

@@ -109,7 +109,7 @@ def read_manifest(destination: Store | str | Path, *, next_step: str = "check th
     if manifest is None:
         claimed = Destination(store).latest_claim() is not None
         raise InputError(
-            f"There is no published result at {store.uri}",
+            f"there is no published result at {store.uri}",
             expected="a destination that a run has finished",
             found="a run that did not finish" if claimed else "no run at all",
             next_step="run the same command again to finish it" if claimed else next_step,
@@ -245,7 +245,7 @@ def _in_order(plan: Plan) -> Iterable[Shard]:
         yield from in_order(plan)
     except ValueError as error:
         raise RayforestError(
-            f"The plan {plan.store.locate(plan.path)} does not cover its inputs",
+            f"the plan {plan.store.locate(plan.path)} does not cover its inputs",
             found=str(error),
             next_step="run again into another destination, and please report this",
         ) from error
@@ -257,13 +257,13 @@ def _checked_record(version: Version, shard: Shard) -> Record:
     record = read_record(store, version.base, shard.index)
     if record is None:
         raise UnfinishedError(
-            f"Shard {shard.index} is not finished; nothing was published",
+            f"shard {shard.index} is not finished; nothing was published",
             next_step="run the same command again: finished shards are kept",
         )
     rows = record.rows_out + record.rows_quarantined
     if record.shard != shard.index or record.rows_in != shard.rows or rows != shard.rows:
         raise RayforestError(
-            f"Shard {shard.index} does not account for every row",
+            f"shard {shard.index} does not account for every row",
             expected=f"{shard.rows:,} planned rows = rows out + rows quarantined",
             found=f"{record.rows_in:,} in, {record.rows_out:,} out, {record.rows_quarantined:,} quarantined",
             next_step="run again into another destination, and please report this",

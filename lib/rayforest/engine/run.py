@@ -119,7 +119,7 @@ def records(version: Version, shards: Plan | Sequence[Shard], step: str = "") ->
     for shard, record in read_records(version.store, folder, range(len(shards))):
         if record is None:
             raise UnfinishedError(
-                f"Shard {shard} is not finished", next_step="run the same command again: finished shards are kept"
+                f"shard {shard} is not finished", next_step="run the same command again: finished shards are kept"
             )
         yield record
 
@@ -223,7 +223,7 @@ class _StepRun:
                     break
         except KeyboardInterrupt:
             raise InterruptedRunError(
-                f"Interrupted: {self.finished:,} of {len(self.shards):,} shards are finished and kept",
+                f"interrupted: {self.finished:,} of {len(self.shards):,} shards are finished and kept",
                 next_step="run the same command again to go on",
             ) from None
         if self.failed or self.refused:

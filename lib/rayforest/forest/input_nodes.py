@@ -82,7 +82,7 @@ def read_tree_input(model: onnx.ModelProto, name: str) -> TreeInput:
 
 def _refused(found: str) -> ConfigError:
     return ConfigError(
-        "The tree kernel cannot read what the model does before its trees.",
+        "the tree kernel cannot read what the model does before its trees",
         expected="one matrix of float or double, and the nodes that rayforest.onnx.from_lightgbm writes",
         found=found,
         next_step="score this model with onnxruntime",

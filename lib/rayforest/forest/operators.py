@@ -39,7 +39,7 @@ def read_ensemble(model: onnx.ModelProto) -> Ensemble:
 
 def _refused(expected: str, found: str) -> ConfigError:
     return ConfigError(
-        "The tree kernel cannot read the tree ensemble.",
+        "the tree kernel cannot read the tree ensemble",
         expected=expected,
         found=found,
         next_step="score this model with onnxruntime",

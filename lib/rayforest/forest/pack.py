@@ -88,7 +88,7 @@ def pack(ensemble: Ensemble) -> Packed:
     shape = _Shape.of(ensemble, questions)
     bins, tests = bin_tests(ensemble, questions, shape.yes_first)
     if len(bins.column_base) >= 1 << 22 or len(shape.place_leaf) >= 1 << 31:
-        raise ConfigError("The tree ensemble is too large for the tree kernel.", next_step="use onnxruntime")
+        raise ConfigError("the tree ensemble is too large for the tree kernel", next_step="use onnxruntime")
     rows, weight = _weights(ensemble, shape)
     parts: dict[str, NDArray[Any]] = _planes(shape, tests) | _walks(shape, tests) | rows
     return Packed(
@@ -197,7 +197,7 @@ def _check_trees(n_nodes: int, roots: Ints, questions: Questions) -> None:
     nodes = children[children >= 0]
     if len(nodes) and (nodes.max() >= n_nodes or np.bincount(nodes).max() > 1):
         raise ConfigError(
-            "The tree kernel cannot read the tree ensemble.",
+            "the tree kernel cannot read the tree ensemble",
             expected="trees, in which every node hangs on one other",
             found="a node that hangs on two, or that does not exist",
             next_step="score this model with onnxruntime",
@@ -285,13 +285,13 @@ def _weights(ensemble: Ensemble, shape: _Shape) -> tuple[dict[str, NDArray[Any]]
     tree = np.repeat(np.arange(len(n_places)), n_places)[place]
     target = ensemble.weight_target[which]
     if len(target) and not 0 <= target.min() <= target.max() < ensemble.n_targets:
-        raise ConfigError("A leaf of the tree ensemble adds to a target that does not exist.")
+        raise ConfigError("a leaf of the tree ensemble adds to a target that does not exist")
     row, of_weight = np.unique(tree * ensemble.n_targets + target, return_inverse=True)
     in_tree = n_places[row // ensemble.n_targets]
     full = np.bincount(of_weight.reshape(-1), minlength=len(row)) >= in_tree
     if not np.isin(np.flatnonzero(ensemble.must_score), row[full] % ensemble.n_targets).all():
         raise ConfigError(
-            "The tree kernel cannot read the tree ensemble.",
+            "the tree kernel cannot read the tree ensemble",
             expected="a tree in which every leaf adds to the target, for targets with a base value and for two classes",
             found="rows to whose score no tree may add",
             next_step="score this model with onnxruntime",
@@ -302,7 +302,7 @@ def _weights(ensemble: Ensemble, shape: _Shape) -> tuple[dict[str, NDArray[Any]]
     weight: Floats = np.full(size.sum(), fill)
     index = at[of_weight] + place - shape.first_leaf[tree]
     if len(index) and np.bincount(index).max() > 1:
-        raise ConfigError("A leaf of the tree ensemble has two weights for one target.", next_step="use onnxruntime")
+        raise ConfigError("a leaf of the tree ensemble has two weights for one target", next_step="use onnxruntime")
     weight[index] = ensemble.weight[which]
     rows = {
         "first_weights": np.searchsorted(row, np.arange(len(n_places) + 1) * ensemble.n_targets).astype(np.int32),

@@ -89,7 +89,7 @@ def full_model(
     wanted = trees.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     if wanted != len(features):
         raise ConfigError(
-            "The tree model does not fit the features.",
+            "the tree model does not fit the features",
             expected=f"{wanted} features",
             found=f"{len(features)} features",
         )
@@ -125,7 +125,7 @@ def _append_features(
             )
     columns = _columns_read(features)
     if not columns:
-        raise ConfigError("No feature reads a column.", expected="at least one column in [features]")
+        raise ConfigError("no feature reads a column", expected="at least one column in [features]")
     nodes = ValueNodes(graph)
     values = {name: nodes.column(name, kind) for name, kind in columns.items()}
     first = next(iter(columns))

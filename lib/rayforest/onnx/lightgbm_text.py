@@ -143,7 +143,7 @@ def read_lightgbm(source: LightGBMSource, *, num_iteration: int | None = None) -
         try:
             text = Path(source).read_text(encoding="utf-8")
         except OSError as error:
-            raise InputError("The LightGBM model file cannot be read.", found=f"{source}: {error.strerror}") from error
+            raise InputError("the LightGBM model file cannot be read", found=f"{source}: {error.strerror}") from error
         return parse_lightgbm_text(text).first(num_iteration or 0)
     booster = booster_of(source)
     chosen = booster.best_iteration if num_iteration is None else num_iteration
@@ -156,7 +156,7 @@ def booster_of(source: Any) -> TrainedBooster:
         return source  # type: ignore[no-any-return]
     if not hasattr(type(source), "booster_"):
         raise ConfigError(
-            "This is not a LightGBM model.",
+            "this is not a LightGBM model",
             expected="a lightgbm.Booster, a fitted LGBM estimator, or the path of a model file",
             found=type(source).__name__,
         )
@@ -164,7 +164,7 @@ def booster_of(source: Any) -> TrainedBooster:
         return source.booster_  # type: ignore[no-any-return]
     except (AttributeError, ValueError) as error:  # NotFittedError is both
         raise ConfigError(
-            f"The {type(source).__name__} is not fitted.", next_step="call fit before exporting"
+            f"the {type(source).__name__} is not fitted", next_step="call fit before exporting"
         ) from error
 
 
@@ -189,7 +189,7 @@ def parse_lightgbm_text(text: str) -> LightGBMModel:
     if len(names) != n_features:
         raise _damaged(f"{len(names)} feature names for {n_features} features")
     if not parsed:
-        raise ConfigError("The LightGBM model has no trees.", next_step="train it for at least one iteration")
+        raise ConfigError("the LightGBM model has no trees", next_step="train it for at least one iteration")
     if n_outputs < 1 or len(parsed) % n_outputs:
         raise _damaged(f"{len(parsed)} trees, {n_outputs} an iteration")
     return LightGBMModel(
@@ -297,7 +297,7 @@ def _check_tree(index: int, tree: Tree, leaves: int, n_features: int) -> None:
 
 def _damaged(found: str) -> InputError:
     return InputError(
-        "The LightGBM model text is damaged.",
+        "the LightGBM model text is damaged",
         expected="the whole text that model_to_string or save_model wrote",
         found=found,
     )

@@ -53,7 +53,7 @@ def _link(model: LightGBMModel) -> Callable[[Graph, str], str] | None:
     if name in links:
         return links[name]
     raise ConfigError(
-        f"The objective {name!r} has no known link, so its predictions could not be exact.",
+        f"the objective {name!r} has no known link, so its predictions could not be exact",
         expected="an objective of LightGBM 4, or a custom one, whose prediction is the raw score",
     )
 

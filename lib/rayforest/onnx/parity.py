@@ -79,7 +79,7 @@ def check_parity(
     rows = np.asarray(rows, dtype=np.float64)
     if rows.ndim != 2 or rows.shape[1] != gate.text.n_features:
         expected = f"[rows, {gate.text.n_features}]"
-        raise InputError("The rows do not fit the model.", expected=expected, found=str(list(rows.shape)))
+        raise InputError("the rows do not fit the model", expected=expected, found=str(list(rows.shape)))
     made = threshold_rows(gate.text, rows)
     largest = max(gate.compare(rows, "the given rows"), gate.compare(made, "the rows made at the model's thresholds"))
     return ParityEvidence(
@@ -143,7 +143,7 @@ class _Gate:
         if engine == "onnxruntime":
             where = find_divergence(self.text, self.model, row, self._predict(row[None], pred_leaf=True)[0])
         return ParityError(
-            f"{engine} and LightGBM give different raw scores.",
+            f"{engine} and LightGBM give different raw scores",
             expected="the same bits for every row",
             found=f"{which} is the first to differ: {where}",
             next_step="do not use this model; if rayforest made it, report it with the LightGBM model's text",
@@ -151,7 +151,7 @@ class _Gate:
 
     def _link_differs(self, largest: float, which: str) -> ParityError:
         return ParityError(
-            "onnxruntime and LightGBM give different predictions from the same raw scores.",
+            "onnxruntime and LightGBM give different predictions from the same raw scores",
             expected=f"a relative difference of at most {MAX_RELATIVE_DIFFERENCE:g}",
             found=f"{largest:.3g}; {which} is the first beyond it, in no tree and no feature: the raw scores agree",
             next_step=f"check what follows the trees for the objective {self.text.objective!r}",

@@ -73,7 +73,7 @@ def _class_labels(estimator: Any, model: LightGBMModel, *, numbers: bool) -> NDA
     classes = np.asarray(estimator.classes_)
     if model.objective == "custom" or model.n_outputs != (1 if len(classes) <= 2 else len(classes)):
         raise ConfigError(
-            "The LGBMClassifier has no class probabilities.",
+            "the LGBMClassifier has no class probabilities",
             expected="one probability a class",
             found=f"objective {model.objective!r} with {model.n_outputs} outputs for {len(classes)} classes",
             next_step="export its booster_ with rayforest.onnx.from_lightgbm, which gives raw scores",
@@ -83,7 +83,7 @@ def _class_labels(estimator: Any, model: LightGBMModel, *, numbers: bool) -> NDA
     if classes.dtype.kind in "OUS":
         return classes.astype(np.str_).astype(object)
     if not np.array_equal(classes, classes.astype(np.int64)):
-        raise ConfigError("Class labels in ONNX are whole numbers or strings.", found=f"labels of {classes.dtype}")
+        raise ConfigError("class labels in ONNX are whole numbers or strings", found=f"labels of {classes.dtype}")
     return classes.astype(np.int64)
 
 
@@ -188,7 +188,7 @@ def _convert_frozen(scope: Any, operator: Any, container: Any) -> None:
     inside = operator.raw_operator.estimator
     if not isinstance(_last_step(inside), lightgbm.LGBMClassifier):
         raise ConfigError(
-            "skl2onnx does not convert FrozenEstimator.",
+            "skl2onnx does not convert FrozenEstimator",
             expected="one that holds an LGBMClassifier, or a pipeline that ends in one",
             found=type(_last_step(inside)).__name__,
         )

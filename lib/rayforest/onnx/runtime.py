@@ -61,9 +61,9 @@ def check_safe(model_bytes: bytes) -> None:
     try:
         model = onnx.load_from_string(model_bytes)
     except Exception as error:  # protobuf's DecodeError, whose module depends on its version
-        raise BundleError("The ONNX model cannot be read.", found=str(error)) from error
+        raise BundleError("the ONNX model cannot be read", found=str(error)) from error
     if not model.HasField("graph"):
-        raise BundleError("The ONNX model has no graph.")
+        raise BundleError("the ONNX model has no graph")
     domains = {opset.domain for opset in model.opset_import} | {function.domain for function in model.functions}
     for graph in (model.graph, *model.functions):
         domains |= _check_nodes(graph.node)
@@ -71,7 +71,7 @@ def check_safe(model_bytes: bytes) -> None:
         _check_graph_tensors(graph)
     if foreign := domains - KNOWN_DOMAINS:
         raise BundleError(
-            "The ONNX model uses operators outside the standard.",
+            "the ONNX model uses operators outside the standard",
             expected="the domains ai.onnx and ai.onnx.ml only",
             found=", ".join(sorted(foreign)),
             next_step="convert it again with rayforest.onnx",
@@ -106,7 +106,7 @@ def _check_nodes(nodes: object) -> set[str]:
 def _check_tensor(tensor: onnx.TensorProto) -> None:
     if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
         raise BundleError(
-            "The ONNX model keeps tensors in other files.",
+            "the ONNX model keeps tensors in other files",
             expected="a model in one file",
             found=f"external data for {tensor.name!r}",
             next_step="save it with save_as_external_data=False",

@@ -61,7 +61,7 @@ def to_onnx(
     """
     main_opset = target_opset.get("") if isinstance(target_opset, dict) else target_opset
     if main_opset is not None and main_opset < _OLDEST_OPSET:
-        raise ConfigError("The target opset is too old.", expected=f"{_OLDEST_OPSET} or newer", found=str(main_opset))
+        raise ConfigError("the target opset is too old", expected=f"{_OLDEST_OPSET} or newer", found=str(main_opset))
     with lightgbm_as_placeholders(model) as found:
         converted = skl2onnx.to_onnx(model, X, name, initial_types, target_opset, options, **others)
     _replace_double_maps(converted, asked_for=_asks_for_maps(options))
@@ -113,7 +113,7 @@ def _replace_placeholders(converted: onnx.ModelProto, found: list[Placeholder]) 
     if found:
         if ended := sorted({node.op_type for node in nodes} & _ENDED_OPERATORS):
             raise ConfigError(
-                "The pipeline holds another tree ensemble beside LightGBM's.",
+                "the pipeline holds another tree ensemble beside LightGBM's",
                 expected="operators of ai.onnx.ml 5, the first version in which LightGBM's trees are exact",
                 found=f"{', '.join(ended)}, which that version no longer has",
                 next_step="convert the parts on their own",

@@ -151,7 +151,7 @@ def _check_depth(tree: Tree, number: int) -> None:
     deepest = int(tree.levels().max()) + 1
     if deepest > MAX_DEPTH:
         raise ConfigError(
-            f"Tree {number} is too deep for onnxruntime, which would crash on it.",
+            f"tree {number} is too deep for onnxruntime, which would crash on it",
             expected=f"at most {MAX_DEPTH} levels",
             found=str(deepest),
             next_step="train with max_depth",

@@ -87,7 +87,7 @@ class RayExecutor(Executor):
         """Where this executor started Ray; where it did not, Ray itself ends the process after a minute."""
         if self._head is not None and self._head.has_ended():
             raise UnfinishedError(
-                "The Ray that this run had started has ended: it was killed, or the machine is out of memory",
+                "the Ray that this run had started has ended: it was killed, or the machine is out of memory",
                 next_step="run the same command again: finished shards are kept",
             )
 

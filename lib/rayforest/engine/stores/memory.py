@@ -27,7 +27,7 @@ class MemoryStore:
 
     def __reduce__(self) -> tuple[object, ...]:
         raise ConfigError(
-            f"The store {self.uri} lives in one process",
+            f"the store {self.uri} lives in one process",
             expected="a local path or an object store, which workers can reach",
             next_step="use the in-process executor, or another destination",
         )

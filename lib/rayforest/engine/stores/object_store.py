@@ -41,7 +41,7 @@ class ObjectStore:
             self._store: Any = from_url(self.uri, client_options={"allow_http": plain_http})
         except (BaseError, ValueError) as error:
             raise ConfigError(
-                f"The object store {self.uri} is not set up",
+                f"the object store {self.uri} is not set up",
                 found=_first_line(error),
                 next_step="give region, endpoint and credentials in the environment, as for the provider's own tools",
             ) from error

@@ -49,7 +49,7 @@ def open_store(uri: str | Path) -> Store:
     if parts.scheme in SCHEMES:
         return ObjectStore(text)
     raise ConfigError(
-        f"No store speaks {parts.scheme}://",
+        f"no store speaks {parts.scheme}://",
         expected=f"a local path, file://, memory://, {', '.join(f'{scheme}://' for scheme in SCHEMES)}",
         found=text,
     )

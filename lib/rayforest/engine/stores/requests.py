@@ -63,7 +63,7 @@ def prove_create_if_absent(store: Store) -> None:
         second = settle(store, path, b"second")
     except OSError as error:
         raise ConfigError(
-            f"The destination {store.uri} cannot be written",
+            f"the destination {store.uri} cannot be written",
             found=f"{type(error).__name__}: {error}",
             next_step="check that it exists, has room and hard links (local), and what its credentials may do",
         ) from error
@@ -72,7 +72,7 @@ def prove_create_if_absent(store: Store) -> None:
             store.delete([path])
     if (first, second) != (b"first", b"first"):
         raise ConfigError(
-            f"The destination {store.uri} cannot create a file only if it is absent",
+            f"the destination {store.uri} cannot create a file only if it is absent",
             expected="a second create of the same name to be refused: every row exactly once stands on it",
             found="it was let through",
             next_step="use a local disk, S3, GCS or Azure, or a server that honours If-None-Match",
