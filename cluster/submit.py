@@ -340,7 +340,12 @@ def _call(request: Any, submission_id: str) -> Any:
         except OSError:  # requests' connection errors are OSErrors
             time.sleep(1)
         except RuntimeError as error:
-            raise RayforestError(f"the cluster does not know job {submission_id}", found=_first_line(error)) from None
+            raise RayforestError(
+                f"the cluster does not know job {submission_id}",
+                found=_first_line(error),
+                next_step="look at the cluster's dashboard; if the job is not there, submit it again: finished shards "
+                "are kept",
+            ) from None
     raise RayforestError(
         f"the cluster does not answer; job {submission_id} may still run",
         next_step="check the connection, and ask with: ray job status " + submission_id,

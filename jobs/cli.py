@@ -74,8 +74,9 @@ def _run() -> int:
     except UsageError as error:
         error.show()
         if "--json" in sys.argv:
-            what = ConfigError(error.format_message(), next_step="see --help")
-            print(json.dumps({"command": " ".join(sys.argv[1:2]), "error": what.as_dict()}), flush=True)
+            said = error.format_message()
+            told = ConfigError(said[:1].lower() + said[1:].removesuffix("."), next_step="see --help")
+            print(json.dumps({"command": " ".join(sys.argv[1:2]), "error": told.as_dict()}), flush=True)
         return ConfigError.exit_code
 
 

@@ -103,7 +103,12 @@ def path_text(given: object, what: str, expected: str) -> str:
     if isinstance(text, str) and "\0" not in text:
         return text
     kind = "None" if given is None else f"a value of the type {type(given).__name__}"
-    raise ConfigError(what, expected=expected, found="a name with a NUL in it" if isinstance(text, str) else kind)
+    raise ConfigError(
+        what,
+        expected=expected,
+        found="a name with a NUL in it" if isinstance(text, str) else kind,
+        next_step="give a str without a NUL, or a pathlib.Path",
+    )
 
 
 def _rebuild(kind: type[RayforestError], what: str, expected: str, found: str, next_step: str) -> RayforestError:

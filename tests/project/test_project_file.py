@@ -65,6 +65,7 @@ def refused(folder: Path, text: str, overrides: tuple[str, ...] = ()) -> ConfigE
         ("[split]\nshares = [0.5, 0.5]", 7, "split.shares is not valid", "three shares", ""),
         ("[split]\nshares = [0.5, 0.4, 0.2]", 7, "split.shares is not valid", "add up to 1; these make 1.1", ""),
         ("[features]\nx = 3", 7, "features.x is not valid", "a text in quotes", ""),
+        ("[run]\nexecutor = 3", 7, "run.executor is not valid", "one of 'auto', 'in-process'", "write one of them"),
         ("[run]\nworkers = true", 7, "run.workers is not valid", "a whole number", ""),
     ],
 )
@@ -99,7 +100,7 @@ def test_what_is_missing_is_named(tmp_path: Path, text: str, what: str) -> None:
         ("tune", "--set 'tune' is not understood"),
         ("tune=3", "--set 'tune=3' is not understood"),
         ("=3", "--set '=3' is not understood"),
-        ("project.name.x=3", "name is a value, not a table"),
+        ("project.name.x=3", "--set 'project.name.x=3': name is a value, not a table"),
         ("a.b=3", "unknown key 'a'"),
         ("run.workers=two", "run.workers is not valid"),
         ("data.source=", "data.source is not valid"),

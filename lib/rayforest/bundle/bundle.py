@@ -176,7 +176,9 @@ def _hashes(document: Document) -> tuple[Document, dict[str, str]]:
 def _checked(store: Store, prefix: str, name: str, sha256: str) -> bytes:
     if "/" in name or name.startswith("."):
         raise BundleError(
-            f"the bundle's manifest names {name!r}", expected="plain file names in the bundle's own folder"
+            f"the bundle's manifest names {name!r}",
+            expected="plain file names in the bundle's own folder",
+            next_step="do not use this bundle: export it again",
         )
     path = f"{prefix}{name}"
     size = store.size(path)
@@ -186,7 +188,10 @@ def _checked(store: Store, prefix: str, name: str, sha256: str) -> bytes:
         )
     if size > LARGEST_FILE:
         raise BundleError(
-            f"{store.locate(path)} is too large", expected=f"at most {LARGEST_FILE:,} bytes", found=f"{size:,}"
+            f"{store.locate(path)} is too large",
+            expected=f"at most {LARGEST_FILE:,} bytes",
+            found=f"{size:,} bytes",
+            next_step="export the bundle again, of a model with fewer or smaller trees if it is as large then",
         )
     data = store.get(path)
     if (found := hashlib.sha256(data).hexdigest()) != sha256:

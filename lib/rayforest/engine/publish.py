@@ -216,6 +216,7 @@ def _write_part(version: Version, plan: Plan, path: str, totals: _Totals, reason
                 f"{version.store.locate(version.base)} does not hold what was planned",
                 expected=f"{plan.shards:,} shards, {plan.rows:,} rows",
                 found=f"{totals.shards:,} shards, {totals.rows_in:,} rows",
+                next_step="run again into another destination, and please report this",
             )
     return sink.digest.hexdigest()
 

@@ -49,7 +49,11 @@ def compile_recipe(project: Project, table: TableSchema) -> Recipe:
     for name, sql in rules:
         rule = parse(sql, kinds, where=f"data.rules.{name}")
         if rule.kind is not Kind.BOOLEAN:
-            raise ConfigError(f"data.rules.{name} is a {rule.kind}", expected="a condition, such as amount >= 0")
+            raise ConfigError(
+                f"data.rules.{name} is a {rule.kind}",
+                expected="a condition, such as amount >= 0",
+                next_step="write SQL that is true for the rows to keep",
+            )
         used.update(rule.columns)
     off_limits = set(data.key)
     for where, optional in (("data.target", target), ("data.time", time)):

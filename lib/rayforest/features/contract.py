@@ -90,6 +90,7 @@ class ColumnContract:
                     f"data.columns.{self.name}.{key} is not a timestamp",
                     expected='a date or a text such as "2024-01-31 12:00"',
                     found=repr(bound),
+                    next_step=f"correct it, or leave {key} out",
                 )
 
     def bound(self, value: float | str) -> float | dt.datetime | None:

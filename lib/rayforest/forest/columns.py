@@ -65,7 +65,12 @@ def blocks(data: Data, n_features: int | None, n_used: int) -> Iterable[Block]:
 def _check_width(width: int, n_features: int | None, n_used: int) -> None:
     if width != n_features if n_features is not None else width < n_used:
         expected = f"{n_features}" if n_features is not None else f"at least {n_used}"
-        raise InputError("the data does not fit the model", expected=f"{expected} columns", found=f"{width}")
+        raise InputError(
+            "the data does not fit the model",
+            expected=f"{expected} columns",
+            found=f"{width}",
+            next_step="give one column a feature, in the order of training",
+        )
 
 
 def _as_table(data: Any) -> Any:
@@ -77,16 +82,25 @@ def _as_table(data: Any) -> Any:
         "the tree kernel cannot read this data",
         expected="an Arrow table or record batch, a Polars frame, or a numpy matrix",
         found=type(data).__name__,
+        next_step="convert it first, for example with pyarrow.table or numpy.asarray",
     )
 
 
 def _matrix_block(matrix: NDArray[Any], n_features: int | None, n_used: int) -> Block:
     if matrix.ndim != 2:
-        raise InputError("the data is no matrix", expected="[rows, features]", found=str(list(matrix.shape)))
+        raise InputError(
+            "the data is no matrix",
+            expected="[rows, features]",
+            found=str(list(matrix.shape)),
+            next_step="reshape it; one row is row.reshape(1, -1)",
+        )
     if matrix.dtype not in _FLOATS:
         if matrix.dtype.kind not in "biuf":
             raise InputError(
-                "the matrix holds no numbers", expected="float64, float32 or integers", found=str(matrix.dtype)
+                "the matrix holds no numbers",
+                expected="float64, float32 or integers",
+                found=str(matrix.dtype),
+                next_step="convert it first: matrix.astype(numpy.float64), with categories as their codes",
             )
         matrix = matrix.astype(np.float64)
     rows, width = matrix.shape
@@ -127,4 +141,9 @@ def _as_float(array: pa.Array, name: str) -> pa.Array:
         array, kind = array.cast(pa.int8()), pa.int8()
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return array.cast(pa.float64(), safe=False)
-    raise InputError(f"column {name!r} holds no numbers", expected="floats, integers or booleans", found=str(kind))
+    raise InputError(
+        f"column {name!r} holds no numbers",
+        expected="floats, integers or booleans",
+        found=str(kind),
+        next_step="give the numbers of training, for categories their codes",
+    )

@@ -57,7 +57,11 @@ class Forest:
         """
         ensemble = read_ensemble(_load(model))
         if ensemble.aggregate in {Aggregate.MIN, Aggregate.MAX} and not np.isfinite(ensemble.weight).all():
-            raise ConfigError("the least or largest of infinite leaves is not defined", next_step="use onnxruntime")
+            raise ConfigError(
+                "the least or largest of infinite leaves is not defined",
+                expected="finite leaves",
+                next_step="score this model with onnxruntime",
+            )
         forest = cls(
             packed=pack(ensemble),
             n_features=ensemble.n_features,
@@ -178,6 +182,15 @@ def _load(model: onnx.ModelProto | bytes | str | Path) -> onnx.ModelProto:
         data = model if isinstance(model, bytes) else Path(model).read_bytes()
         return onnx.load_from_string(data)
     except OSError as error:
-        raise InputError(f"the model {model!s} cannot be read", found=str(error.strerror)) from error
+        raise InputError(
+            f"the model {model!s} cannot be read",
+            found=(error.strerror or "").lower(),
+            next_step="check its path and permissions",
+        ) from error
     except Exception as error:  # protobuf's DecodeError, whose module depends on its version
-        raise InputError("the model is not ONNX", found=type(error).__name__) from error
+        raise InputError(
+            "the model is not ONNX",
+            expected="an ONNX model, its bytes, or the path of its file",
+            found=type(error).__name__,
+            next_step="convert a LightGBM model first: rayforest.onnx.from_lightgbm",
+        ) from error

@@ -88,7 +88,9 @@ def pack(ensemble: Ensemble) -> Packed:
     shape = _Shape.of(ensemble, questions)
     bins, tests = bin_tests(ensemble, questions, shape.yes_first)
     if len(bins.column_base) >= 1 << 22 or len(shape.place_leaf) >= 1 << 31:
-        raise ConfigError("the tree ensemble is too large for the tree kernel", next_step="use onnxruntime")
+        raise ConfigError(
+            "the tree ensemble is too large for the tree kernel", next_step="score this model with onnxruntime"
+        )
     rows, weight = _weights(ensemble, shape)
     parts: dict[str, NDArray[Any]] = _planes(shape, tests) | _walks(shape, tests) | rows
     return Packed(
@@ -285,7 +287,12 @@ def _weights(ensemble: Ensemble, shape: _Shape) -> tuple[dict[str, NDArray[Any]]
     tree = np.repeat(np.arange(len(n_places)), n_places)[place]
     target = ensemble.weight_target[which]
     if len(target) and not 0 <= target.min() <= target.max() < ensemble.n_targets:
-        raise ConfigError("a leaf of the tree ensemble adds to a target that does not exist")
+        raise ConfigError(
+            "a leaf of the tree ensemble adds to a target that does not exist",
+            expected=f"targets from 0 to {ensemble.n_targets - 1}",
+            found=f"targets from {target.min()} to {target.max()}",
+            next_step="convert the model again: no engine can score this one",
+        )
     row, of_weight = np.unique(tree * ensemble.n_targets + target, return_inverse=True)
     in_tree = n_places[row // ensemble.n_targets]
     full = np.bincount(of_weight.reshape(-1), minlength=len(row)) >= in_tree
@@ -302,7 +309,9 @@ def _weights(ensemble: Ensemble, shape: _Shape) -> tuple[dict[str, NDArray[Any]]
     weight: Floats = np.full(size.sum(), fill)
     index = at[of_weight] + place - shape.first_leaf[tree]
     if len(index) and np.bincount(index).max() > 1:
-        raise ConfigError("a leaf of the tree ensemble has two weights for one target", next_step="use onnxruntime")
+        raise ConfigError(
+            "a leaf of the tree ensemble has two weights for one target", next_step="score this model with onnxruntime"
+        )
     weight[index] = ensemble.weight[which]
     rows = {
         "first_weights": np.searchsorted(row, np.arange(len(n_places) + 1) * ensemble.n_targets).astype(np.int32),

@@ -228,6 +228,8 @@ def _metric(kind: ProblemKind, metric: Metric | None) -> Metric:
         allowed = ("log_loss", "accuracy", "auc")
     if chosen not in allowed:
         raise ConfigError(
-            f"tune.metric = {chosen!r} does not fit a {kind} target", expected="one of " + ", ".join(allowed)
+            f"tune.metric = {chosen!r} does not fit a {kind} target",
+            expected="one of " + ", ".join(allowed),
+            next_step="choose one of these, or leave tune.metric out",
         )
     return chosen

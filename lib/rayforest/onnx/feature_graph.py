@@ -92,6 +92,7 @@ def full_model(
             "the tree model does not fit the features",
             expected=f"{wanted} features",
             found=f"{len(features)} features",
+            next_step="give the features that the trees were trained on, in their order",
         )
     graph = Graph(_PREFIX)
     inputs = _append_features(graph, features, categories, output=_PREFIX + "matrix")
@@ -125,7 +126,11 @@ def _append_features(
             )
     columns = _columns_read(features)
     if not columns:
-        raise ConfigError("no feature reads a column", expected="at least one column in [features]")
+        raise ConfigError(
+            "no feature reads a column",
+            expected="at least one column in [features]",
+            next_step="write a feature over a column; constants tell a model nothing",
+        )
     nodes = ValueNodes(graph)
     values = {name: nodes.column(name, kind) for name, kind in columns.items()}
     first = next(iter(columns))

@@ -69,4 +69,5 @@ def check_labels(labels: Sequence[str | float], outputs: int) -> None:
             "the labels do not fit the model's classes",
             expected=f"{expected} labels that differ",
             found=f"{len(set(labels))} of them",
+            next_step="give each class one label, in the order of the model's classes",
         )

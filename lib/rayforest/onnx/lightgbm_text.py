@@ -143,7 +143,11 @@ def read_lightgbm(source: LightGBMSource, *, num_iteration: int | None = None) -
         try:
             text = Path(source).read_text(encoding="utf-8")
         except OSError as error:
-            raise InputError("the LightGBM model file cannot be read", found=f"{source}: {error.strerror}") from error
+            raise InputError(
+                f"the LightGBM model file {source} cannot be read",
+                found=(error.strerror or "").lower(),
+                next_step="check its path and permissions",
+            ) from error
         return parse_lightgbm_text(text).first(num_iteration or 0)
     booster = booster_of(source)
     chosen = booster.best_iteration if num_iteration is None else num_iteration
@@ -159,6 +163,7 @@ def booster_of(source: Any) -> TrainedBooster:
             "this is not a LightGBM model",
             expected="a lightgbm.Booster, a fitted LGBM estimator, or the path of a model file",
             found=type(source).__name__,
+            next_step="give one of these; rayforest.onnx.to_onnx converts whole pipelines",
         )
     try:
         return source.booster_  # type: ignore[no-any-return]
@@ -300,4 +305,5 @@ def _damaged(found: str) -> InputError:
         "the LightGBM model text is damaged",
         expected="the whole text that model_to_string or save_model wrote",
         found=found,
+        next_step="save the model again, and copy the whole file",
     )

@@ -55,6 +55,7 @@ def _link(model: LightGBMModel) -> Callable[[Graph, str], str] | None:
     raise ConfigError(
         f"the objective {name!r} has no known link, so its predictions could not be exact",
         expected="an objective of LightGBM 4, or a custom one, whose prediction is the raw score",
+        next_step="train with one of these, and please report this if LightGBM itself trained the model",
     )
 
 

@@ -79,7 +79,12 @@ def check_parity(
     rows = np.asarray(rows, dtype=np.float64)
     if rows.ndim != 2 or rows.shape[1] != gate.text.n_features:
         expected = f"[rows, {gate.text.n_features}]"
-        raise InputError("the rows do not fit the model", expected=expected, found=str(list(rows.shape)))
+        raise InputError(
+            "the rows do not fit the model",
+            expected=expected,
+            found=str(list(rows.shape)),
+            next_step="give one column a feature, in the order of training",
+        )
     made = threshold_rows(gate.text, rows)
     largest = max(gate.compare(rows, "the given rows"), gate.compare(made, "the rows made at the model's thresholds"))
     return ParityEvidence(

@@ -83,7 +83,11 @@ def _class_labels(estimator: Any, model: LightGBMModel, *, numbers: bool) -> NDA
     if classes.dtype.kind in "OUS":
         return classes.astype(np.str_).astype(object)
     if not np.array_equal(classes, classes.astype(np.int64)):
-        raise ConfigError("class labels in ONNX are whole numbers or strings", found=f"labels of {classes.dtype}")
+        raise ConfigError(
+            "class labels in ONNX are whole numbers or strings",
+            found=f"labels of {classes.dtype}",
+            next_step="train on such labels, or give the option nocl for the classes' numbers",
+        )
     return classes.astype(np.int64)
 
 
@@ -191,6 +195,7 @@ def _convert_frozen(scope: Any, operator: Any, container: Any) -> None:
             "skl2onnx does not convert FrozenEstimator",
             expected="one that holds an LGBMClassifier, or a pipeline that ends in one",
             found=type(_last_step(inside)).__name__,
+            next_step="convert the estimator that it holds",
         )
     for registry in (scope, container):
         registry.add_options(id(inside), {"zipmap": False})

@@ -61,9 +61,11 @@ def check_safe(model_bytes: bytes) -> None:
     try:
         model = onnx.load_from_string(model_bytes)
     except Exception as error:  # protobuf's DecodeError, whose module depends on its version
-        raise BundleError("the ONNX model cannot be read", found=str(error)) from error
+        raise BundleError(
+            "the ONNX model cannot be read", found=str(error), next_step="convert it again with rayforest.onnx"
+        ) from error
     if not model.HasField("graph"):
-        raise BundleError("the ONNX model has no graph")
+        raise BundleError("the ONNX model has no graph", next_step="convert it again with rayforest.onnx")
     domains = {opset.domain for opset in model.opset_import} | {function.domain for function in model.functions}
     for graph in (model.graph, *model.functions):
         domains |= _check_nodes(graph.node)

@@ -61,7 +61,12 @@ def to_onnx(
     """
     main_opset = target_opset.get("") if isinstance(target_opset, dict) else target_opset
     if main_opset is not None and main_opset < _OLDEST_OPSET:
-        raise ConfigError("the target opset is too old", expected=f"{_OLDEST_OPSET} or newer", found=str(main_opset))
+        raise ConfigError(
+            "the target opset is too old",
+            expected=f"{_OLDEST_OPSET} or newer",
+            found=str(main_opset),
+            next_step=f"leave target_opset out, or give {_OLDEST_OPSET}",
+        )
     with lightgbm_as_placeholders(model) as found:
         converted = skl2onnx.to_onnx(model, X, name, initial_types, target_opset, options, **others)
     _replace_double_maps(converted, asked_for=_asks_for_maps(options))

@@ -73,13 +73,13 @@ def explain(
             next_step=f"add {path[-1]} = ... to [{table_name}]" if table_name else f"add a table {what}",
         )
     value = first["input"]
-    if first["type"] in ("enum", "literal_error") and isinstance(value, str):
+    if first["type"] in ("enum", "literal_error"):
         options = re.findall(r"'([^']+)'", first["msg"])
         return ConfigError(
             f"{where}: {key} is not valid{tail}",
             expected="one of " + ", ".join(repr(o) for o in options),
-            found=repr(value),
-            next_step=did_you_mean(value, options),
+            found=_shown(value),
+            next_step=did_you_mean(value, options) if isinstance(value, str) else "write one of them, in quotes",
         )
     return ConfigError(
         f"{where}: {key} is not valid{tail}",
@@ -93,7 +93,7 @@ def _expected(errors: Sequence[ErrorDetails]) -> str:
     wanted = dict.fromkeys(
         _EXPECTED[e["type"]].format(**e.get("ctx", {}))
         if e["type"] in _EXPECTED
-        else e["msg"].removeprefix("Value error, ")
+        else e["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         for e in errors
     )
     if "a number" in wanted:

@@ -53,11 +53,17 @@ def load_project(path: str | Path, overrides: Sequence[str] = ()) -> Project:
         ) from None
     except OSError as error:
         raise ConfigError(
-            f"project file {file} cannot be read", expected="a TOML file", found=error.strerror or ""
+            f"project file {file} cannot be read",
+            expected="a TOML file",
+            found=(error.strerror or "").lower(),
+            next_step="check its path and permissions",
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(
-            f"project file {file} cannot be read", expected="a TOML file in UTF-8", found="bytes that are not UTF-8"
+            f"project file {file} cannot be read",
+            expected="a TOML file in UTF-8",
+            found="bytes that are not UTF-8",
+            next_step="save it in UTF-8",
         ) from None
     table, given = _parse(text, str(file), overrides)
     return _validate(expand(table), base=file.absolute().parent, subject=str(file), text=text, given=given)
@@ -129,12 +135,16 @@ def _apply(table: dict[str, Any], override: str) -> Key:
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
     at = table
-    for part in path[:-1]:
+    for depth, part in enumerate(path[:-1], 1):
         inner = at.get(part)
         if isinstance(inner, str) and (part == "format" or path[:2] == ("data", "columns")):  # the short form
             inner = {"type": inner}
         if inner is not None and not isinstance(inner, dict):
-            raise ConfigError(f"--set {override!r}: {part} is a value, not a table", expected="the name of a table")
+            raise ConfigError(
+                f"--set {override!r}: {part} is a value, not a table",
+                expected="the name of a table",
+                next_step=f"replace the value itself: --set {'.'.join(path[:depth])}=...",
+            )
         at[part] = inner if inner is not None else {}
         at = at[part]
     at[path[-1]] = parsed

@@ -252,7 +252,7 @@ class DataSection(Section):
     @classmethod
     def _not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or not all(value):
-            raise ValueError("give a path, a glob, a folder, or a list of them")
+            raise ValueError("a path, a glob, a folder, or a list of them")
         return value
 
 

@@ -66,6 +66,7 @@ class Source:
                 "the expression is too long",
                 expected=f"at most {_MAX_CHARACTERS} characters",
                 found=f"{len(self.sql)} characters",
+                next_step="split it into several columns or features",
             )
         dialect = DuckDB()
         try:

@@ -191,7 +191,7 @@ def _extreme(op: Op) -> Rule:
     def rule(scope: Scope, node: SqlNode) -> Node:
         values = scope.alike((node.this, *node.expressions), op.value)
         if values[0].kind is Kind.BOOLEAN:
-            raise scope.source.error(f"booleans have no order for {op.value}", node, next_step="use AND, OR")
+            raise scope.source.error(f"booleans have no order for {op.value}", node, next_step="write AND or OR")
         return Call(op, tuple(values), values[0].kind) if len(values) > 1 else values[0]
 
     return rule
@@ -202,7 +202,9 @@ def _cast(scope: Scope, node: SqlNode) -> Node:
     wanted = node.args["to"]
     target = wanted.this
     if wanted.expressions and _positions(wanted) != _positions(_BARE_DECIMAL):
-        raise scope.source.error("numbers are 64-bit floats without a fixed scale", node, next_step="ROUND(..., 2)")
+        raise scope.source.error(
+            "numbers are 64-bit floats without a fixed scale", node, next_step="write ROUND(..., 2)"
+        )
     if target in _WHOLE_TYPES:
         return rounded(_to_kind(scope, node, value, Kind.NUMBER))
     if target in _NUMBER_TYPES:

@@ -46,7 +46,7 @@ def starter_project(
     paths: Iterable[object] = data if isinstance(data, Iterable) and not isinstance(data, str) else [data]
     given = [path_text(path, _NO_DATA, _SOME_DATA) for path in paths]
     if not given:
-        raise InputError(_NO_DATA, expected=_SOME_DATA)
+        raise InputError(_NO_DATA, expected=_SOME_DATA, found="an empty list", next_step="give at least one path")
     source = Source(tuple(given), Path.cwd(), csv=CsvFormat())  # a file of unknown ending is text
     files = list_files(source)
     sniffed = sniff(files[0].uri) if files[0].format == "csv" else None
@@ -87,6 +87,7 @@ def starter_project(
             f"{files[0].uri} has no column that can be used",
             expected="columns of other names",
             found=", ".join(sorted(set(faults.values()))),
+            next_step="rename columns where the file is written",
         )
     roles, writing = Roles(look, target), Writing.of(look) if form is not None else Writing()
     sections = (
@@ -122,7 +123,7 @@ def write_starter(data: str | Path | Iterable[str | Path], out: str | Path, *, t
         raise _exists(out) from error
     except OSError as error:
         raise InputError(
-            f"{out} cannot be written", found=error.strerror or "", next_step="give another --out"
+            f"{out} cannot be written", found=(error.strerror or "").lower(), next_step="give another --out"
         ) from error
 
 

@@ -84,11 +84,16 @@ def check_names(uri: str, columns: tuple[str, ...], schema: pa.Schema) -> None:
             next_step=did_you_mean(column, schema.names),
         )
     if count > 1:
-        raise InputError(f"{uri} has {count} columns named {column!r}", expected="a name only once")
+        raise InputError(
+            f"{uri} has {count} columns named {column!r}",
+            expected="a name only once",
+            next_step="rename one where the file is written, or use neither",
+        )
     raise InputError(
         f"{uri}: column {column!r} cannot be read",
         expected="numbers, booleans, text, dates or timestamps",
         found=str(schema.field(column).type)[:80],
+        next_step="store it as one of these, or leave it out",
     )
 
 

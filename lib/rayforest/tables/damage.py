@@ -26,11 +26,14 @@ def errors_name_the_file(uri: str) -> Iterator[None]:
         raise InputError(f"{uri} cannot be read", found=reason, next_step=_NEXT) from error
 
 
-def changed_file(uri: str) -> InputError:
+def changed_file(
+    uri: str, *, expected: str = "the file as it was when the run was planned", found: str = ""
+) -> InputError:
     """The file is not the one that was planned."""
     return InputError(
         f"{uri} changed during the run",
-        expected="the file as it was when the run was planned",
+        expected=expected,
+        found=found,
         next_step="run again when nothing writes to the file",
     )
 

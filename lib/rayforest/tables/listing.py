@@ -164,7 +164,11 @@ def _describe(file: Path, name: str, source: Source) -> SourceFile:
     except OSError as error:
         raise _unreadable(file, (error.strerror or "").lower()) from error
     if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{file} is not a file", expected="a file with a beginning and an end, not a pipe or a device")
+        raise InputError(
+            f"{file} is not a file",
+            expected="a file with a beginning and an end, not a pipe or a device",
+            next_step="write its rows to a file, and name that",
+        )
     if not os.access(file, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
         raise _unreadable(file, "permission denied")
     return SourceFile(

@@ -44,7 +44,11 @@ def _identity(uri: str, file: pa.NativeFile) -> str:
     ending = file.read(8)
     length = int.from_bytes(ending[:4], "little")
     if ending[4:] == _MAGIC_ENCRYPTED:
-        raise InputError(f"{uri} is encrypted", expected="a Parquet file with a readable footer")
+        raise InputError(
+            f"{uri} is encrypted",
+            expected="a Parquet file with a readable footer",
+            next_step="write it without encryption, or leave it out of the source",
+        )
     if ending[4:] != _MAGIC or length > size - 12:
         raise other_format(uri, "a Parquet file") or InputError(
             f"{uri} is not a Parquet file, or was cut off",

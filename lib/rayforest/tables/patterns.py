@@ -51,7 +51,11 @@ class Expansion:
             OSError: a folder cannot be listed.
         """
         if "://" in pattern:
-            raise InputError(f"{pattern!r} cannot be read", expected="a path, a glob or a folder of a file system")
+            raise InputError(
+                f"{pattern!r} cannot be read",
+                expected="a path, a glob or a folder of a file system",
+                next_step="copy the files to a file system, or mount their store as one",
+            )
         full = Path(os.path.normpath(self.base.absolute() / os.path.expanduser(pattern)))  # noqa: PTH111  raises nothing
         fixed, rest = _literal_part(full)
         if not rest and not fixed.is_dir():
@@ -82,6 +86,7 @@ class Expansion:
                 f"{pattern!r} is a result of rayforest that holds no table",
                 expected="raw tables, or what prepare or score wrote",
                 found=f"what {manifest.summary.get('stage', 'another stage')} wrote",
+                next_step="name raw tables, or the folder that prepare or score wrote",
             )
         self.read_as_result.append(pattern)
         return [Path(file) for file in manifest.files()]

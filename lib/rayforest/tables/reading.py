@@ -222,7 +222,7 @@ def read(part: Slice, source: Source, columns: Sequence[str], *, optional: Seque
         found += len(batch.rows) + len(batch.broken)
         yield _with_hive(batch, hive, columns) if len(stored) < len(columns) else batch
     if found != part.rows:
-        raise InputError(f"{part.uri} changed during the run", expected=f"{part.rows} rows", found=f"{found} rows")
+        raise changed_file(part.uri, expected=f"{part.rows} rows", found=f"{found} rows")
 
 
 def read_all(
@@ -265,7 +265,11 @@ def _refuse_changed(part: Slice, form: FileFormat) -> None:
             status = Path(part.uri).stat()
             identity = f"{status.st_size}-{status.st_mtime_ns}"
     except OSError as error:
-        raise InputError(f"{part.uri} cannot be read any more", found=error.strerror or "") from error
+        raise InputError(
+            f"{part.uri} cannot be read any more",
+            found=(error.strerror or "").lower(),
+            next_step="see to its permissions, or run again: the files are listed anew",
+        ) from error
     if identity != part.identity:
         raise changed_file(part.uri)
 

@@ -133,6 +133,7 @@ def _check_rounds(
                 f"tune.space.{parameters[name][0]} is not a number of boosting rounds",
                 expected="a whole number of 1 or more",
                 found=repr(value),
+                next_step="correct it, or leave it out",
             )
 
 
@@ -156,7 +157,11 @@ def _distribution(where: str, value: Any) -> BaseDistribution | None:
         choices = value.get("choices")
         plain = isinstance(choices, list) and all(isinstance(c, bool | int | float | str) for c in choices)
         if set(value) != {"choices"} or not choices or not plain:
-            raise ConfigError(f"{where} is not understood", expected="a value, [low, high], or { choices = [...] }")
+            raise ConfigError(
+                f"{where} is not understood",
+                expected="a value, [low, high], or { choices = [...] }",
+                next_step="write it in one of these ways; choices are one or more numbers, texts or booleans",
+            )
         for choice in choices:
             _must_be_finite(where, choice)
         return CategoricalDistribution(choices)
@@ -181,7 +186,12 @@ def _distribution(where: str, value: Any) -> BaseDistribution | None:
 
 def _must_be_finite(where: str, value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{where} is no finite number", expected="a number", found=repr(value))
+        raise ConfigError(
+            f"{where} is no finite number",
+            expected="a finite number",
+            found=repr(value),
+            next_step="correct it, or leave it out",
+        )
 
 
 def _values(distribution: BaseDistribution) -> list[Any]:

@@ -7,7 +7,7 @@ from rayforest.engine.executors.on_ray import RayExecutor
 from rayforest.engine.executors.ray_address import find_ray, named_address
 from rayforest.engine.executors.threads import InProcess
 from rayforest.engine.own_ray.head import present_token
-from rayforest.errors import ConfigError
+from rayforest.errors import ConfigError, did_you_mean
 
 
 def choose_executor(
@@ -35,7 +35,11 @@ def choose_executor(
         why = f"at {found}" if found else "run.executor asks for it; a Ray of its own was started"
         count = "1 task" if executor.workers == 1 else f"{executor.workers} tasks"
         return executor, f"Ray, {count} at once: {why}"
-    raise ConfigError(f"no executor is called {kind!r}", expected="auto, in-process or ray", found=kind)
+    raise ConfigError(
+        f"no executor is called {kind!r}",
+        expected="auto, in-process or ray",
+        next_step=did_you_mean(kind, ("auto", "in-process", "ray")),
+    )
 
 
 def refuse_unreachable(kind: str, address: str | None) -> None:

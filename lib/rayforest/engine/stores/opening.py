@@ -52,4 +52,5 @@ def open_store(uri: str | Path) -> Store:
         f"no store speaks {parts.scheme}://",
         expected=f"a local path, file://, memory://, {', '.join(f'{scheme}://' for scheme in SCHEMES)}",
         found=text,
+        next_step="write to one of these, or mount that file system and give its local path",
     )

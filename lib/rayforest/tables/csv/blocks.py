@@ -56,6 +56,7 @@ def keeps_ascii(encoding: str) -> bool:
         raise InputError(
             f"encoding {encoding!r} is not known",
             expected="a Python codec name, such as utf-8, latin-1, cp1252, utf-16",
+            next_step="correct encoding in [data.format]",
         ) from None
     if name in ("utf-8", "utf-8-sig"):
         return True

@@ -92,7 +92,11 @@ def _parse_head(uri: str, form: CsvFormat, begin: bytes, *, complete: bool) -> C
         if line_end is None or (line_end.end() == len(begin) and not complete):
             if not complete:
                 return None
-            raise InputError(f"{uri} has fewer lines than skip_lines", expected=f"more than {form.skip_lines} lines")
+            raise InputError(
+                f"{uri} has fewer lines than skip_lines",
+                expected=f"more than {form.skip_lines} lines",
+                next_step="correct skip_lines in [data.format], or leave the file out of the source",
+            )
         start = line_end.end()
     sample = next(split_rows([begin[start:]], Dialect.of(form)), None)
     if sample is None and not complete:
@@ -156,7 +160,11 @@ def _fields(uri: str, text: RowText, row: int, form: CsvFormat) -> list[str]:
             )
         )
     except csv.Error as error:
-        raise InputError(f"{uri}: the header cannot be read", found=str(error)) from error
+        raise InputError(
+            f"{uri}: the header cannot be read",
+            found=str(error),
+            next_step="check delimiter, quote and escape in [data.format]",
+        ) from error
     return [field.strip(" \t") for field in fields] if form.trim else fields
 
 
