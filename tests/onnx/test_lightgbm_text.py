@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import lightgbm
 import numpy as np
 import pytest
 
 from rayforest.errors import InputError
-from rayforest.onnx.lightgbm_text import Missing, parse_lightgbm_text
+from rayforest.onnx.lightgbm_text import Missing, parse_lightgbm_text, read_lightgbm
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +85,9 @@ def test_a_tree_that_would_never_end_is_refused(booster: lightgbm.Booster) -> No
         with pytest.raises(InputError) as error:
             parse_lightgbm_text(text.replace(line, changed, 1))
         assert found in error.value.found
+
+
+def test_a_model_file_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "model.txt").write_bytes(b"tree\n\xff\xfe")
+    with pytest.raises(InputError, match=r"model\.txt is damaged"):
+        read_lightgbm(tmp_path / "model.txt")

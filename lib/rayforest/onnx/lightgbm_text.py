@@ -148,6 +148,13 @@ def read_lightgbm(source: LightGBMSource, *, num_iteration: int | None = None) -
                 found=(error.strerror or "").lower(),
                 next_step="check its path and permissions",
             ) from error
+        except UnicodeDecodeError:
+            raise InputError(
+                f"the LightGBM model file {source} is damaged",
+                expected="a text in UTF-8 that LightGBM's save_model wrote",
+                found="bytes that are not UTF-8",
+                next_step="save the model again",
+            ) from None
         return parse_lightgbm_text(text).first(num_iteration or 0)
     booster = booster_of(source)
     chosen = booster.best_iteration if num_iteration is None else num_iteration
