@@ -8,14 +8,15 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_group
 
-from rayforest.jobs.cli import COMMANDS
+from rayforest.jobs.cli import app
 from rayforest.project.load import load_project
 from rayforest.project.sections import FormatSection
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-OTHER_COMMANDS = {"cluster"}
 
 
 def blocks(language: str) -> list[str]:
@@ -39,11 +40,43 @@ def test_project_files_of_the_documentation_are_valid(tmp_path: Path) -> None:
             FormatSection.model_validate(table["data"]["format"])
 
 
-def test_commands_of_the_documentation_exist() -> None:
-    known = {command.__name__ for commands in COMMANDS.values() for command in commands} | OTHER_COMMANDS
-    named = {name for page in PAGES for name in re.findall(r"^ {4}rayforest ([a-z]+)", page.read_text(), re.MULTILINE)}
-    assert {"init", "check", "run"} <= named
-    assert named <= known
+def options_of(group: TyperGroup, before: str = "") -> dict[str, set[str]]:
+    """Each command, such as `run` or `cluster up`, with its options."""
+    found: dict[str, set[str]] = {}
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            found |= options_of(command, f"{name} ")
+        else:
+            names = [option for one in command.params for option in (*one.opts, *one.secondary_opts)]
+            found[before + name] = {option for option in names if option.startswith("--")}
+    return found
+
+
+def shown_options(page: Path) -> dict[str, set[str]]:
+    """The same, as the page has them: in lines of commands, after a prompt, and amid text. `a|b` is a command each."""
+    found: dict[str, set[str]] = {}
+    for names, rest in re.findall(
+        r"(?:^ {4}|^\$ |`)rayforest ((?:cluster )?[a-z|]+)([^`\n#]*)", page.read_text(), re.MULTILINE
+    ):
+        before, _, last = names.rpartition(" ")
+        for name in last.split("|"):
+            options = found.setdefault(f"{before} {name}".strip(), set())
+            options |= set(re.findall(r"(?<![\w-])--[a-z-]+", rest))
+    return found
+
+
+def test_commands_and_options_of_the_documentation_exist() -> None:
+    known = options_of(get_group(app))
+    assert {"init", "check", "run"} <= set(shown_options(ROOT / "README.md"))
+    for page in PAGES:
+        for command, options in shown_options(page).items():
+            assert command in known, page
+            assert options <= known[command], (page, command)
+
+
+def test_the_page_of_commands_has_every_command_and_option() -> None:
+    known = options_of(get_group(app))
+    assert shown_options(ROOT / "docs" / "reference" / "commands.md") == known
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
