@@ -17,6 +17,8 @@ from rayforest.project.sections import FormatSection
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+CODE_WIDTH = 88
+"""Characters that a code block shows beside the navigation, in a window of 1280 pixels."""
 
 
 def blocks(language: str) -> list[str]:
@@ -56,7 +58,7 @@ def shown_options(page: Path) -> dict[str, set[str]]:
     """The same, as the page has them: in lines of commands, after a prompt, and amid text. `a|b` is a command each."""
     found: dict[str, set[str]] = {}
     for names, rest in re.findall(
-        r"(?:^ {4}|^\$ |`)rayforest ((?:cluster )?[a-z|]+)([^`\n#]*)", page.read_text(), re.MULTILINE
+        r"(?:^ {4}|^\$ |`)rayforest ((?:cluster )?[a-z|]+)((?:[^`\n#]|\n {8,})*)", page.read_text(), re.MULTILINE
     ):
         before, _, last = names.rpartition(" ")
         for name in last.split("|"):
@@ -83,6 +85,14 @@ def test_the_page_of_commands_has_every_command_and_option() -> None:
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_code_fits_the_column_of_the_site() -> None:
+    for page in PAGES:
+        if page.name != "README.md":
+            fenced = re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+            lines = "\n".join(fenced).splitlines() + re.findall(r"^ {4}(.*)", page.read_text(), re.MULTILINE)
+            assert [line for line in lines if len(line) > CODE_WIDTH] == [], page
 
 
 def test_the_reference_is_written_from_todays_models() -> None:

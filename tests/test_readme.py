@@ -1,4 +1,4 @@
-"""What the README shows is what happens: its commands run, its outputs are today's, its folders are there."""
+"""What the README and the first guide show is what happens: commands run, outputs are today's, folders are there."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from command import rayforest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "first-project.md").read_text(encoding="utf-8")
 
 LITERAL = {"generate", "init", "check"}
 """Commands that say the same on every machine. The others train, and tell seconds and where results lie."""
@@ -139,6 +140,20 @@ def test_its_first_commands_lead_from_a_csv_file_to_scores(tmp_path: Path, monke
     for line in commands:
         run(line)
     assert rayforest("show", "out/scored", "--json").json["rows_out"] == 400
+
+
+def test_the_guide_leads_from_nothing_to_scores_and_quarantine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = [
+        run(line) for line in re.findall(r"^ {4}(rayforest .*)", GUIDE.partition("## On real data")[0], re.MULTILINE)
+    ]
+    *_, scored, quarantine = said
+    assert pl.read_parquet(scored.split()).height == rayforest("show", "out/scored", "--json").json["rows_out"]
+    assert set(pl.read_parquet(quarantine.split()).columns) == {"file", "row", "reason", "raw"}
+    project = Path("project.toml").read_text(encoding="utf-8")
+    assert '# key = "payment_id"' in project
+    Path("project.toml").write_text(project.replace('# key = "payment_id"', 'key = "payment_id"'), encoding="utf-8")
+    assert "x the key is repeated" in run("rayforest prepare project.toml --replace")
 
 
 def test_its_project_file_and_its_python_work_together(
