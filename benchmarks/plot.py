@@ -1,4 +1,4 @@
-"""Draw what the benchmarks measured: results/score_path.svg and results/tree_kernel.svg, from the JSON beside them.
+"""Draw what the benchmarks measured: docs/figures/score_path.svg and tree_kernel.svg, from the JSON in results/.
 
     python -m benchmarks.plot
 
@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.harness import RESULTS
 
+FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 OURS, PEER, LIMIT = "#c2410c", "#8b95a1", "#d7dce1"
 KERNEL_SHAPES = {"100 x 31, 40 features": "100 trees x 31", "500 x 127, 40 features": "500 trees x 127"}
 
@@ -50,11 +51,11 @@ def main() -> int:
             continue
         panels, note = panels_of(json.loads(source.read_text(encoding="utf-8")))
         try:
-            draw(panels, note, source.with_suffix(".svg"))
+            draw(panels, note, FIGURES / f"{name}.svg")
         except ModuleNotFoundError as error:
             print(f"{error.name} is not installed: pip install 'rayforest[bench]'", file=sys.stderr)
             return 1
-        print(source.with_suffix(".svg").name)
+        print(f"{name}.svg")
     return 0
 
 

@@ -95,6 +95,12 @@ def test_code_fits_the_column_of_the_site() -> None:
             assert [line for line in lines if len(line) > CODE_WIDTH] == [], page
 
 
+def test_nothing_of_the_documentation_is_a_link_of_the_file_system() -> None:
+    assert [path for path in (ROOT / "docs").rglob("*") if path.is_symlink()] == [], (
+        "the builder of the site skips them"
+    )
+
+
 def test_the_reference_is_written_from_todays_models() -> None:
     reference = runpy.run_path(str(ROOT / "docs" / "make_reference.py"))["reference"]
     page = ROOT / "docs" / "reference" / "project-file.md"

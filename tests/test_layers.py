@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 LIBRARY = Path(__file__).parents[1] / "lib" / "rayforest"
+DOCS = Path(__file__).parents[1] / "docs"
 
 LAYERS = (
     ("errors", "kinds", "native_output", "process_settings"),
@@ -97,3 +100,21 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"a circle of imports: {' <- '.join(error.args[1])}")
+
+
+def test_the_picture_of_the_layers_shows_them_as_they_are() -> None:
+    picture = ElementTree.parse(DOCS / "figures" / "layers.svg").getroot()
+    svg = "{http://www.w3.org/2000/svg}"
+    drawn = []
+    for group in picture.iter(f"{svg}g"):
+        rooms = group.findall(f"{svg}text[@class='room']")
+        height = min(float(room.attrib["y"]) for room in rooms)
+        drawn.append((height, {(room.text or "").removesuffix("/").removesuffix(".py") for room in rooms}))
+    assert [height for height, _ in drawn] == sorted({height for height, _ in drawn})
+    assert [rooms for _, rooms in reversed(drawn)] == [set(layer) for layer in LAYERS]
+
+
+def test_the_design_says_what_each_room_is_for() -> None:
+    table = (DOCS / "design.md").read_text(encoding="utf-8").partition("## Layers")[2].partition("\n## ")[0]
+    told = set(re.findall(r"`(\w+)(?:/|\.py)`", "".join(re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE))))
+    assert told == set(HEIGHT)
