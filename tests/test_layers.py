@@ -28,7 +28,7 @@ LAYERS = (
     ("bundle",),
     ("scoring",),
     ("checking",),
-    ("api",),
+    ("api", "testing"),
     ("__init__",),
     ("cluster",),
     ("jobs",),

@@ -9,6 +9,18 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+__all__ = [
+    "BundleError",
+    "ConfigError",
+    "FormatError",
+    "InputError",
+    "InterruptedRunError",
+    "ParityError",
+    "RayforestError",
+    "RefusedError",
+    "UnfinishedError",
+]
+
 
 class RayforestError(Exception):
     """Base of every error that rayforest raises on purpose.

@@ -1,16 +1,17 @@
-"""The contract of a store, the same for every kind."""
+"""Every kind of store keeps the published contract, and what each promises besides."""
 
 from __future__ import annotations
 
 import os
 import pickle
+import re
+import secrets
 import stat
-import threading
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from rayforest.engine.stores import requests
@@ -20,141 +21,104 @@ from rayforest.engine.stores.opening import open_store
 from rayforest.engine.stores.requests import prove_create_if_absent, settle
 from rayforest.engine.stores.store import Store
 from rayforest.errors import ConfigError
+from rayforest.testing import StoreContract
 
 
-def names(store: Store, prefix: str = "") -> set[str]:
-    return {entry.path for entry in store.list(prefix)}
+class TestLocalStore(StoreContract):
+    @pytest.fixture
+    def make_store(self, tmp_path: Path) -> Callable[[], Store]:
+        return lambda: open_store(tmp_path / "store")
 
 
-def test_a_created_file_is_read_back_by_another_client(make_store: Callable[[], Store]) -> None:
-    assert make_store().create("a/b/c.json", b"content")
-    assert make_store().get("a/b/c.json") == b"content"
-    assert make_store().size("a/b/c.json") == 7
+class TestMemoryStore(StoreContract):
+    travels = False
+
+    @pytest.fixture
+    def make_store(self) -> Callable[[], Store]:
+        name = secrets.token_hex(4)
+        return lambda: open_store(f"memory://{name}")
 
 
-def test_a_file_is_created_once_and_the_first_one_stays(store: Store) -> None:
-    assert store.create("once", b"first")
-    assert not store.create("once", b"second")
-    assert store.get("once") == b"first"
+class TestObjectStore(StoreContract):
+    @pytest.fixture
+    def make_store(self, s3: str) -> Callable[[], Store]:
+        return lambda: open_store(s3)
+
+    def test_no_secret_travels(self, store: Store) -> None:
+        assert os.environ["AWS_SECRET_ACCESS_KEY"].encode() not in pickle.dumps(store)
 
 
-def test_of_many_creators_at_once_exactly_one_wins(make_store: Callable[[], Store]) -> None:
-    for game in range(5):
-        start, won = threading.Barrier(8), []
-
-        def play(number: int, game: int = game, start: threading.Barrier = start, won: list[int] = won) -> None:
-            store = make_store()
-            start.wait()
-            if store.create(f"race/{game}", str(number).encode()):
-                won.append(number)
-
-        players = [threading.Thread(target=play, args=(number,)) for number in range(8)]
-        for player in players:
-            player.start()
-        for player in players:
-            player.join()
-        assert len(won) == 1
-        assert make_store().get(f"race/{game}") == str(won[0]).encode()
-    assert len(names(make_store(), "race")) == 5
-
-
-def test_an_absent_file_is_not_found(store: Store) -> None:
-    with pytest.raises(FileNotFoundError):
-        store.get("absent")
-    with pytest.raises(FileNotFoundError):
-        store.open_read("absent")
-    assert store.size("absent") is None
-    assert names(store) == set()
-    store.delete(["absent"])
+def test_each_broken_promise_fails_the_contract_and_a_kept_one_does_not(tmp_path: Path) -> None:
+    module = tmp_path / "test_others.py"
+    module.write_text(OTHERS_STORES)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rA", "-q", "--rootdir", tmp_path, module]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    outcomes: dict[str, dict[str, str]] = {}
+    for outcome, kind, promise in re.findall(r"^(PASSED|FAILED) .*::(\w+)::(\w+)", ran.stdout, re.MULTILINE):
+        outcomes.setdefault(kind, {})[promise] = outcome
+    failed = {kind: {name for name, outcome in of.items() if outcome == "FAILED"} for kind, of in outcomes.items()}
+    promises = {name for name in vars(StoreContract) if name.startswith("test_")}
+    assert [set(of) for of in outcomes.values()] == [promises] * 4, ran.stdout + ran.stderr
+    assert failed == {
+        "TestKept": set(),
+        "TestOverwriting": {
+            "test_a_file_is_created_once_and_the_first_one_stays",
+            "test_of_many_creators_at_once_exactly_one_wins",
+            "test_a_store_proves_that_it_creates_only_what_is_absent",
+            "test_settling_returns_what_stands",
+        },
+        "TestHalfWritten": {"test_a_written_file_is_there_only_after_a_clean_end"},
+        "TestListsNeighbours": {"test_a_folder_lists_what_is_in_it_and_below_and_nothing_beside_it"},
+    }
+    assert "assert not True" in ran.stdout  # pytest shows the values of a shipped module's asserts, too
 
 
-def test_a_written_file_is_there_only_after_a_clean_end(store: Store) -> None:
-    def fail() -> None:
-        with store.open_write("data/half") as file:
-            file.write(b"half of ")
-            raise KeyError("the writer failed")
+OTHERS_STORES = """
+import contextlib, io, secrets
+import pytest
+from rayforest.engine.stores.memory import MemoryStore
+from rayforest.testing import StoreContract
 
-    with pytest.raises(KeyError):
-        fail()
-    assert names(store) == set()
-    with store.open_write("data/whole") as file:
-        file.write(b"the whole ")
-        assert store.size("data/whole") is None
-        file.write(b"thing")
-    assert store.get("data/whole") == b"the whole thing"
+class Overwriting(MemoryStore):
+    def create(self, path, data):
+        self.delete([path])
+        super().create(path, data)
+        return True
 
+class HalfWritten(MemoryStore):
+    @contextlib.contextmanager
+    def open_write(self, path):
+        buffer = io.BytesIO()
+        try:
+            yield buffer
+        finally:
+            with MemoryStore.open_write(self, path) as file:
+                file.write(buffer.getvalue())
 
-def test_a_large_file_is_written_and_read_at_random_places(store: Store) -> None:
-    block = bytes(range(256)) * 4096  # 1 MiB; in all more than an object store sends in one request
-    with store.open_write("large") as file:
-        for _ in range(12):
-            file.write(block)
-    assert store.size("large") == 12 << 20
-    with store.open_read("large") as file:
-        assert file.size() == 12 << 20
-        file.seek((5 << 20) + 3)
-        assert file.read(4) == b"\x03\x04\x05\x06"
-        file.seek(-2, 2)
-        assert file.read() == b"\xfe\xff"
+class ListsNeighbours(MemoryStore):
+    def list(self, prefix):
+        return (entry for entry in super().list("") if entry.path.startswith(prefix))
 
+class Contract(StoreContract):
+    travels = False
 
-def test_parquet_is_read_through_a_store(store: Store) -> None:
-    table = pa.table({"x": list(range(1000)), "y": [str(n) for n in range(1000)]})
-    with store.open_write("t.parquet") as file:
-        pq.write_table(table, file, row_group_size=100)
-    with store.open_read("t.parquet") as file:
-        assert pq.ParquetFile(file).read_row_group(3, columns=["x"])["x"].to_pylist() == list(range(300, 400))
-    with store.open_read("t.parquet") as file:
-        assert pq.read_table(file) == table
+    @pytest.fixture
+    def make_store(self):
+        store = self.kind(secrets.token_hex(4))
+        return lambda: store
 
+class TestKept(Contract):
+    kind = MemoryStore
 
-def test_a_folder_lists_what_is_in_it_and_below_and_nothing_beside_it(store: Store) -> None:
-    for path in ("a/1", "a/b/2", "ab/3", "4"):
-        store.create(path, path.encode())
-    assert names(store, "a") == {"a/1", "a/b/2"}
-    assert names(store, "a/") == {"a/1", "a/b/2"}
-    assert names(store) == {"a/1", "a/b/2", "ab/3", "4"}
-    assert names(store, "c") == set()
-    entry = next(entry for entry in store.list("") if entry.path == "a/b/2")
-    assert entry.size == 5
-    assert entry.modified > 1_500_000_000
+class TestOverwriting(Contract):
+    kind = Overwriting
 
+class TestHalfWritten(Contract):
+    kind = HalfWritten
 
-def test_deleted_files_are_gone_and_absent_ones_are_passed_over(store: Store) -> None:
-    for number in range(5):
-        store.create(f"d/{number}", b"x")
-    store.delete(["d/1", "d/absent", "d/3"])
-    assert names(store, "d") == {"d/0", "d/2", "d/4"}
-    assert store.create("d/1", b"again")
-
-
-def test_names_with_spaces_signs_and_other_alphabets_are_kept(store: Store) -> None:
-    paths = {"a b/c+d.json", "50%/x=1&y.json", "日本/ü.json"}
-    for path in paths:
-        assert store.create(path, path.encode())
-    assert names(store) == paths
-    assert {store.get(path).decode() for path in paths} == paths
-
-
-def test_a_store_proves_that_it_creates_only_what_is_absent(store: Store) -> None:
-    prove_create_if_absent(store)
-    assert names(store) == set()
-
-
-def test_settling_returns_what_stands(store: Store) -> None:
-    assert settle(store, "s", b"mine") == b"mine"
-    assert settle(store, "s", b"other") == b"mine"
-
-
-def test_a_store_travels_by_its_uri_and_carries_no_secret(store: Store) -> None:
-    if isinstance(store, MemoryStore):
-        with pytest.raises(ConfigError, match="lives in one process"):
-            pickle.dumps(store)
-        return
-    store.create("x", b"content")
-    sent = pickle.dumps(store)
-    assert b"testing" not in sent
-    assert pickle.loads(sent).get("x") == b"content"
+class TestListsNeighbours(Contract):
+    kind = ListsNeighbours
+"""
 
 
 def test_a_lost_acknowledgement_is_settled_by_reading_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -279,6 +279,7 @@ READ_ELSEWHERE = {
     "tables.columnar": "users' tables",
     "tables.parquet": "users' tables",
     "tables.results": "a claim among users' files, which it only recognises",
+    "testing.store_contract": "the file that it has just written",
 }
 """Modules that decode JSON, Parquet or schemas past formats.py and engine/document.py, and what."""
 
