@@ -72,7 +72,7 @@ def contenders() -> dict[str, Callable[[str], Table]]:
 
 def with_rayforest(path: str) -> Table:
     """As init writes the format and prepare reads it, every column as text."""
-    from rayforest.engine.shards import Slice
+    from rayforest.engine.shards import RowRange
     from rayforest.starter.sniff import sniff
     from rayforest.tables.batch import Source, SourceFile
     from rayforest.tables.csv import read_head
@@ -87,8 +87,8 @@ def with_rayforest(path: str) -> Table:
     rows: list[list[str]] = []
     for piece in found.pieces:
         place = (piece.first_row, piece.rows, piece.byte_start, piece.byte_stop)
-        part = Slice(file.path, path, file.size, file.stamp, found.identity, *place)
-        for batch in read(part, source, names):
+        row_range = RowRange(file.path, path, file.size, file.stamp, found.identity, *place)
+        for batch in read(row_range, source, names):
             columns = [batch.table.column(index).to_pylist() for index in range(batch.table.num_columns)]
             rows += [[value or "" for value in row] for row in zip(*columns, strict=True)]
     return [names, *(row for row in rows if any(row))]

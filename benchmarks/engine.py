@@ -50,8 +50,10 @@ class Work:
         if self.bytes_hashed:
             hashlib.sha256(bytes(self.bytes_hashed)).digest()
         attempt.count_in(shard.rows)
-        for piece in shard.slices:
-            attempt.write(pa.table({"row": range(piece.first_row, piece.first_row + piece.rows)}, schema=self.schema))
+        for row_range in shard.ranges:
+            attempt.write(
+                pa.table({"row": range(row_range.first_row, row_range.first_row + row_range.rows)}, schema=self.schema)
+            )
 
 
 def planned(store: Store, shards: int, rows: int) -> tuple[Version, Plan]:
@@ -63,7 +65,7 @@ def planned(store: Store, shards: int, rows: int) -> tuple[Version, Plan]:
     if rows:
         return version, version.write_plan(plan_shards(one_file, shard_rows=rows, shard_bytes=1))
     cut = (
-        Shard(n, shard.slices)
+        Shard(n, shard.ranges)
         for n, f in enumerate(many_files)
         for shard in plan_shards([f], shard_rows=1, shard_bytes=1)
     )

@@ -14,9 +14,9 @@ from rayforest.engine.attempt import Attempt
 from rayforest.scoring.task import ScoreTask
 
 PARTS = {
-    "reading": [("source.py", "read_all")],
-    "typing, checks and features": [("inputs.py", "__call__")],
-    "trees": [("engines.py", "raw_score")],
+    "reading": [("reading.py", "read_all")],
+    "typing, checks and features": [("model_inputs.py", "__call__")],
+    "trees": [("scoring_engines.py", "raw_score")],
     "predictions from raw scores": [("link.py", "__call__")],
     "columns of the model": [("outputs.py", "columns")],
     "writing, checking and committing": [("attempt.py", "write"), ("attempt.py", "commit")],

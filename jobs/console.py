@@ -131,7 +131,7 @@ def carry_out(
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as raised:  # no user sees a stack trace unasked; and a panic in Rust is no Exception
-        error = _told(command, raised, debug=debug)
+        error = _as_rayforest_error(command, raised, debug=debug)
         if debug and not isinstance(raised, KeyboardInterrupt):
             _show_trace()
     _error_line(f"error: {error}")
@@ -144,7 +144,7 @@ def carry_out(
     return error.exit_code
 
 
-def _told(command: str, raised: BaseException, *, debug: bool) -> RayforestError:
+def _as_rayforest_error(command: str, raised: BaseException, *, debug: bool) -> RayforestError:
     """What went wrong, as an error of ours. What others say may hold a value of a row: only --debug shows it."""
     if isinstance(raised, RayforestError):
         return raised

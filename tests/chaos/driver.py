@@ -41,11 +41,11 @@ class SlowNumbers:
 
     def __call__(self, shard: Shard, attempt: Attempt) -> None:
         Path(self.marks, f"{shard.index}.{os.getpid()}").touch()
-        for piece in shard.slices:
-            first = int(piece.uri) + piece.first_row
+        for row_range in shard.ranges:
+            first = int(row_range.uri) + row_range.first_row
             for part in range(4):
-                numbers = range(first + piece.rows * part // 4, first + piece.rows * (part + 1) // 4)
-                self._part(numbers, piece.path, attempt)
+                numbers = range(first + row_range.rows * part // 4, first + row_range.rows * (part + 1) // 4)
+                self._part(numbers, row_range.path, attempt)
                 time.sleep(self.pause_s)
 
     def _part(self, numbers: range, file: str, attempt: Attempt) -> None:

@@ -341,15 +341,15 @@ class Job:
         return plan_key(self.ingredients, [(f.path, f.identity) for f in self.files])
 
     def __call__(self, shard: Shard, attempt: attempt.Attempt) -> None:
-        for piece in shard.slices:
-            start = int(piece.uri)
-            rows = range(start + piece.first_row, start + piece.first_row + piece.rows)
+        for row_range in shard.ranges:
+            start = int(row_range.uri)
+            rows = range(start + row_range.first_row, start + row_range.first_row + row_range.rows)
             attempt.count_in(len(rows))
             good, bad = [r for r in rows if r % 5], [r for r in rows if r % 5 == 0]
             attempt.write(pa.table({"row": good, "job": [self.name] * len(good)}, schema=self.schema))
             if bad:
                 columns = {
-                    "file": [piece.path] * len(bad),
+                    "file": [row_range.path] * len(bad),
                     "row": bad,
                     "reason": ["fifth"] * len(bad),
                     "raw": [""] * len(bad),

@@ -39,10 +39,10 @@ class Numbers:
     schema: ClassVar[pa.Schema] = pa.schema([("number", pa.int64()), ("text", pa.string())])
 
     def __call__(self, shard: Shard, attempt: Attempt) -> None:
-        for piece in shard.slices:
-            start = int(piece.uri) + piece.first_row
-            for first in range(start, start + piece.rows, self.chunk):
-                self.part(range(first, min(first + self.chunk, start + piece.rows)), piece.path, attempt)
+        for row_range in shard.ranges:
+            start = int(row_range.uri) + row_range.first_row
+            for first in range(start, start + row_range.rows, self.chunk):
+                self.part(range(first, min(first + self.chunk, start + row_range.rows)), row_range.path, attempt)
         attempt.sidecar(str(shard.rows).encode())
 
     def part(self, numbers: range, file: str, attempt: Attempt) -> None:

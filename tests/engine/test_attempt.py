@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rayforest.engine import attempt as attempt_module
 from rayforest.engine.attempt import Attempt
 from rayforest.engine.record import decode_record, encode_record, read_record
-from rayforest.engine.shards import Shard, Slice
+from rayforest.engine.shards import RowRange, Shard
 from rayforest.engine.stores.local import LocalStore
 from rayforest.engine.stores.memory import MemoryStore
 from rayforest.errors import FormatError, InputError, RayforestError
@@ -26,7 +26,7 @@ TABLE = pa.table({"n": range(3000), "s": [f"text {n % 50}" if n % 9 else None fo
 
 
 def shard(rows: int) -> Shard:
-    return Shard(0, (Slice("in.parquet", "in.parquet", 1, "", "", 0, rows, 0, 0),))
+    return Shard(0, (RowRange("in.parquet", "in.parquet", 1, "", "", 0, rows, 0, 0),))
 
 
 def attempt(store: Any, rows: int = 3000) -> Attempt:

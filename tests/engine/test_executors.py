@@ -26,7 +26,7 @@ from rayforest.engine.executors import (
     RayExecutor,
     WorkerLostError,
     choose_executor,
-    computed,
+    release_slot,
 )
 from rayforest.engine.own_ray.head import present_token
 from rayforest.engine.shards import Shard
@@ -139,7 +139,7 @@ def test_the_next_item_begins_while_one_waits_for_its_store() -> None:
         time.sleep(0.02)
         most.append(len(computing))
         computing.remove(n)
-        computed()
+        release_slot()
         all_computed.wait()  # four items are here at once, though two places compute
         return n
 

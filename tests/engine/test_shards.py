@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayforest.engine.plan import encode_plan, in_order, open_plan
-from rayforest.engine.shards import MAX_SLICES, InputFile, Piece, Shard, Slice, plan_shards
+from rayforest.engine.shards import MAX_RANGES, InputFile, Piece, RowRange, Shard, plan_shards
 from rayforest.engine.stores.memory import MemoryStore
 
 
@@ -35,8 +35,10 @@ def test_every_row_is_in_one_shard_and_in_its_place(files: list[InputFile], shar
     shards = list(in_order(plan_shards(files, shard_rows=shard_rows, shard_bytes=shard_bytes)))
     found: dict[str, list[int]] = {}
     for shard in shards:
-        for piece in shard.slices:
-            found.setdefault(piece.path, []).extend(range(piece.first_row, piece.first_row + piece.rows))
+        for row_range in shard.ranges:
+            found.setdefault(row_range.path, []).extend(
+                range(row_range.first_row, row_range.first_row + row_range.rows)
+            )
     assert list(found) == [f.path for f in files]  # files without rows included
     for f in files:
         assert found[f.path] == list(range(sum(p.rows for p in f.pieces)))
@@ -49,12 +51,12 @@ def test_no_shard_is_larger_than_asked_but_for_a_piece_that_cannot_be_cut(
 ) -> None:
     cost = {f.path: f for f in files}
     for shard in plan_shards(files, shard_rows=shard_rows, shard_bytes=shard_bytes):
-        filled = [piece for piece in shard.slices if piece.rows]
+        filled = [row_range for row_range in shard.ranges if row_range.rows]
         if shard.rows > shard_rows:
             assert len(filled) == 1
             assert (filled[0].first_row, filled[0].rows) in [(p.first_row, p.rows) for p in cost[filled[0].path].pieces]
             assert filled[0].byte_stop
-        assert len(shard.slices) <= MAX_SLICES
+        assert len(shard.ranges) <= MAX_RANGES
 
 
 @settings(max_examples=100, deadline=None)
@@ -63,10 +65,10 @@ def test_a_byte_range_is_never_cut(files: list[InputFile], shard_rows: int) -> N
     starts = {f.path: {p.byte_start for p in f.pieces} for f in files}
     stops = {f.path: {p.byte_stop for p in f.pieces} for f in files}
     for shard in plan_shards(files, shard_rows=shard_rows, shard_bytes=1 << 20):
-        for piece in shard.slices:
-            if piece.byte_stop:
-                assert piece.byte_start in starts[piece.path]
-                assert piece.byte_stop in stops[piece.path]
+        for row_range in shard.ranges:
+            if row_range.byte_stop:
+                assert row_range.byte_start in starts[row_range.path]
+                assert row_range.byte_stop in stops[row_range.path]
 
 
 def test_a_large_row_group_is_cut_into_equal_parts() -> None:
@@ -89,16 +91,16 @@ def test_row_groups_stay_whole_where_a_shard_is_half_full() -> None:
 def test_small_files_are_packed_and_a_large_one_is_cut() -> None:
     files = [file(f"s{n}", [(10, 100)]) for n in range(2000)] + [file("large", [(100_000, 1 << 20)] * 40)]
     shards = list(plan_shards(files, shard_rows=250_000, shard_bytes=64 << 20))
-    small = [shard for shard in shards if shard.slices[0].path.startswith("s")]
+    small = [shard for shard in shards if shard.ranges[0].path.startswith("s")]
     assert 16 <= len(small) <= 64
     assert 16 <= len(shards) - len(small) <= 20
-    assert max(len(shard.slices) for shard in shards) <= 66
+    assert max(len(shard.ranges) for shard in shards) <= 66
 
 
 def test_a_source_without_files_has_no_shards_and_one_without_rows_has_one() -> None:
     assert list(plan_shards([], shard_rows=1, shard_bytes=1)) == []
     (only,) = plan_shards([file("a", []), file("b", [(0, 0)])], shard_rows=1, shard_bytes=1)
-    assert [(piece.path, piece.rows) for piece in only.slices] == [("a", 0), ("b", 0)]
+    assert [(row_range.path, row_range.rows) for row_range in only.ranges] == [("a", 0), ("b", 0)]
 
 
 def test_pieces_with_a_gap_are_refused() -> None:
@@ -129,11 +131,11 @@ def test_a_plan_finds_a_source_that_has_moved() -> None:
     store.create("p", encode_plan(plan_shards([file("a", [(3, 3)])], shard_rows=9, shard_bytes=9)))
     moved = open_plan(store, "p", lambda path: f"/elsewhere/{path}")
     assert moved is not None
-    assert [piece.uri for shard in moved for piece in shard.slices] == ["/elsewhere/a"]
+    assert [row_range.uri for shard in moved for row_range in shard.ranges] == ["/elsewhere/a"]
 
 
 @pytest.mark.parametrize("rows", [[(0, 5), (6, 1)], [(0, 5), (4, 1)], [(1, 5)]], ids=["gap", "overlap", "late start"])
 def test_shards_that_do_not_cover_their_files_are_not_planned(rows: list[tuple[int, int]]) -> None:
-    slices = [Slice("a", "a", 1, "", "", first, count, 0, 0) for first, count in rows]
+    ranges = [RowRange("a", "a", 1, "", "", first, count, 0, 0) for first, count in rows]
     with pytest.raises(ValueError, match="not covered"):
-        encode_plan(Shard(number, (piece,)) for number, piece in enumerate(slices))
+        encode_plan(Shard(number, (row_range,)) for number, row_range in enumerate(ranges))

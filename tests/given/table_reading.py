@@ -1,4 +1,4 @@
-"""Reads sources the way a run does: listed, inspected, planned, slice after slice."""
+"""Reads sources the way a run does: listed, inspected, planned, range after range."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Rows:
     broken: dict[tuple[str, int], BrokenRow]
     raw: dict[tuple[str, int], str]
     files: list[InputFile]
-    slices: int = 0
+    ranges: int = 0
 
     @property
     def count(self) -> int:
@@ -33,14 +33,14 @@ def batches(
 ) -> Iterator[tuple[int, RawBatch]]:
     part = 0
     for shard in plan_shards(files, shard_rows=shard_rows, shard_bytes=1 << 30):
-        for piece in shard.slices:
+        for row_range in shard.ranges:
             part += 1
             found = 0
-            for batch in read(piece, source, names):
+            for batch in read(row_range, source, names):
                 found += len(batch.rows) + len(batch.broken)
                 assert len(batch.rows) == batch.table.num_rows or not names
                 yield part, batch
-            assert found == piece.rows
+            assert found == row_range.rows
 
 
 def python_values(column: pa.ChunkedArray) -> list[object]:
@@ -56,7 +56,7 @@ def read_all(source: Source, names: Sequence[str] | None = None, shard_rows: int
         names = list(columns(listed[0], source))
     rows = Rows({}, {}, {}, [inspect(file, source, shard_rows=shard_rows) for file in listed])
     for part, batch in batches(source, names, rows.files, shard_rows):
-        rows.slices = part
+        rows.ranges = part
         values = zip(*map(python_values, batch.table.columns), strict=True) if names else [()] * len(batch.rows)
         raws = batch.raw(range(len(batch.rows))) if names else [""] * len(batch.rows)
         for row, value, raw in zip(batch.rows.tolist(), values, raws, strict=True):

@@ -20,7 +20,7 @@ from rayforest.bundle.known_parts import training_tables
 from rayforest.cluster.local import _read
 from rayforest.engine.commit import Destination, Version
 from rayforest.engine.document import open_table, read_schema, read_table
-from rayforest.engine.manifest import PART_SCHEMA, open_manifest
+from rayforest.engine.manifest import MANIFEST_PART_SCHEMA, open_manifest
 from rayforest.engine.plan import open_plan
 from rayforest.engine.record import decode_record
 from rayforest.engine.stores.opening import open_store
@@ -68,7 +68,7 @@ def rows_of(form: Format, columns: Sequence[str]) -> Callable[[Path], object]:
 
 
 def part_of_a_manifest(path: Path) -> object:
-    with open_table(open_store(path.parent), path.name, formats.MANIFEST_PART, PART_SCHEMA.names) as file:
+    with open_table(open_store(path.parent), path.name, formats.MANIFEST_PART, MANIFEST_PART_SCHEMA.names) as file:
         return file.read().to_pylist()
 
 

@@ -10,7 +10,7 @@ import polars as pl
 from sql_meaning import EPOCH, MICRO, Scalar
 
 from rayforest.kinds import Kind
-from rayforest.sql.nodes import EARLIEST_MICROS, LATEST_MICROS, PARTS, UNITS
+from rayforest.sql.nodes import DATE_PARTS, EARLIEST_MICROS, LATEST_MICROS, UNITS
 
 COLUMNS = {
     "a": Kind.NUMBER, "b": Kind.NUMBER, "emp.var.rate": Kind.NUMBER, "f": Kind.BOOLEAN, "g": Kind.BOOLEAN,
@@ -58,7 +58,7 @@ _FORMS: dict[Kind, list[str]] = {
         *(f"({{n}} ** {exponent})" for exponent in (1, 2, 3, 0.5, 7)),
         "LEAST({n}, {n}, {n})", "GREATEST({n}, {n})", "({t} - {t})",
         "CAST({b} AS number)", "CAST({s} AS number)", "CAST({n} AS integer)",
-        *(f"EXTRACT({part} FROM {{t}})" for part in (*PARTS, "epoch")),
+        *(f"EXTRACT({part} FROM {{t}})" for part in (*DATE_PARTS, "epoch")),
         *(f"DATEDIFF('{unit}', {{t}}, {{t}})" for unit in UNITS),
     ],
     Kind.BOOLEAN: [

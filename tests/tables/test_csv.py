@@ -199,7 +199,7 @@ def test_encodings_give_the_same_rows(tmp_path: Path, encoding: str, pieces: int
     source = csv_source(tmp_path, text.encode(encoding), CsvFormat(encoding=encoding))
     found = read_all(source, shard_rows=1)
     assert len(found.files[0].pieces) == pieces
-    assert found.slices == 4
+    assert found.ranges == 4
     assert [values[1] for values in found.values.values()] == [word, f"{word},\n{word}", "plain", word]
     assert found.raw["table.csv", 0] == f"1,{word}"
     assert [n[0] for n in columns(list_files(source)[0], source)] == ["k", "w"]
@@ -214,7 +214,7 @@ def test_bytes_that_an_encoding_does_not_know_break_their_row(tmp_path: Path) ->
 def test_a_byte_order_mark_is_not_part_of_the_first_name(tmp_path: Path) -> None:
     source = csv_source(tmp_path, b"\xef\xbb\xbfa,b\n1,2\n\xef\xbb\xbf3,4\n")
     assert list(columns(list_files(source)[0], source)) == ["a", "b"]
-    for shard_rows in (1, 2):  # amid the file it is a character like any other, in whichever slice
+    for shard_rows in (1, 2):  # amid the file it is a character like any other, in whichever range
         assert list(read_all(source, shard_rows=shard_rows).values.values()) == [("1", "2"), ("\ufeff3", "4")]
 
 
@@ -230,7 +230,7 @@ def test_compressed_files_are_one_piece_and_can_be_cut_by_row(tmp_path: Path, na
     body = b"".join(b"%d,x%d\n" % (i, i) for i in range(1000))
     found = read_all(csv_source(tmp_path, pack(b"junk\na,b\n" + body), CsvFormat(skip_lines=1), name), shard_rows=300)
     assert len(found.files[0].pieces) == 1
-    assert found.slices == 4
+    assert found.ranges == 4
     assert list(found.values.values()) == [(str(i), f"x{i}") for i in range(1000)]
 
 
@@ -316,7 +316,7 @@ def test_slices_of_several_pieces_read_all_of_them(tmp_path: Path) -> None:
     source = csv_source(tmp_path, b"a\n" + b"".join(b"%d\n" % i for i in range(100)))
     file = inspect(list_files(source)[0], source, shard_rows=10)
     (shard,) = plan_shards([file], shard_rows=1000, shard_bytes=1 << 30)
-    (part,) = shard.slices
+    (part,) = shard.ranges
     assert [v for b in read(part, source, ["a"]) for v in b.table["a"].to_pylist()] == [str(i) for i in range(100)]
 
 
@@ -325,7 +325,7 @@ def test_batches_are_bounded(tmp_path: Path) -> None:
     (shard,) = plan_shards(
         [inspect(list_files(source)[0], source, shard_rows=10**6)], shard_rows=10**6, shard_bytes=1 << 30
     )
-    sizes = [len(batch.rows) for batch in read(shard.slices[0], source, [])]
+    sizes = [len(batch.rows) for batch in read(shard.ranges[0], source, [])]
     assert max(sizes) <= 131_072
     assert sum(sizes) == 300_000
 

@@ -17,7 +17,7 @@ import pytest
 from real_data import needs_shared_data, shared_data
 from table_reading import csv_source, read_all, read_or_refuse
 
-from rayforest.engine.shards import Slice, plan_shards
+from rayforest.engine.shards import RowRange, plan_shards
 from rayforest.errors import InputError
 from rayforest.kinds import Kind
 from rayforest.tables.reading import (
@@ -217,7 +217,7 @@ def test_typed_files_give_their_values_as_stored_whatever_the_slicing(tmp_path: 
         found = read_all(source, shard_rows=shard_rows)
         assert [p.rows for p in found.files[0].pieces] == [4, 2]
         assert repr(list(found.values.values())) == repr(expected)  # repr, for NaN
-    assert found.slices == 1
+    assert found.ranges == 1
     assert list(read_all(source, ["word", "whole"], 2).values.values())[2:4] == [(None, 3), ("d", 4)]
 
 
@@ -232,7 +232,7 @@ def test_stored_types_become_kinds_and_other_types_are_told(tmp_path: Path, form
     assert list(unsupported_columns(file)) == ["list", "struct", "bytes", "noon", "uuid"]
     table = next(
         read(
-            next(plan_shards([inspect(file, source, shard_rows=9)], shard_rows=9, shard_bytes=9**9)).slices[0],
+            next(plan_shards([inspect(file, source, shard_rows=9)], shard_rows=9, shard_bytes=9**9)).ranges[0],
             source,
             READABLE,
         )
@@ -283,7 +283,7 @@ def test_parquet_reads_only_the_asked_columns_in_bounded_batches(tmp_path: Path)
     pq.write_table(pa.table({"a": np.arange(300_000), "b": np.zeros(300_000)}), tmp_path / "t.parquet")
     source = Source(("t.parquet",), tmp_path)
     (file,) = list_files(source)
-    part = Slice(
+    part = RowRange(
         file.path, file.uri, file.size, file.stamp, inspect(file, source, shard_rows=1).identity, 100_000, 150_000, 0, 0
     )
     found = list(read(part, source, ["a"]))
@@ -324,7 +324,7 @@ def test_a_file_that_changes_after_planning_is_refused(tmp_path: Path, name: str
     put(1)
     source = Source((name,), tmp_path)
     ((part,),) = [
-        s.slices
+        s.ranges
         for s in plan_shards([inspect(list_files(source)[0], source, shard_rows=9)], shard_rows=9, shard_bytes=9**9)
     ]
     assert sum(len(batch.rows) for batch in read(part, source, ["a"])) == 2
@@ -386,7 +386,7 @@ def test_flights_are_the_same_as_csv_and_as_parquet() -> None:
     folder = shared_data() / "hflights"
     text = read_all(Source(("hflights.csv",), folder, csv=CsvFormat(null_words=("NA",))), shard_rows=60_000)
     typed = read_all(Source(("hflights.parquet",), folder), shard_rows=60_000)
-    assert text.slices > 1
+    assert text.ranges > 1
     assert typed.count == text.count == 227_496
     for row in range(0, typed.count, 97):
         expected = tuple(None if v in (None, "") else str(v) for v in typed.values["hflights.parquet", row])
@@ -412,7 +412,7 @@ def test_public_tables_come_out_whole(pattern: str, form: CsvFormat | None, rows
     inspected = [inspect(file, source, shard_rows=50_000) for file in files]
     found = 0
     for shard in plan_shards(inspected, shard_rows=50_000, shard_bytes=1 << 30):
-        for part in shard.slices:
+        for part in shard.ranges:
             for batch in read(part, source, names):
                 assert not batch.broken
                 found += batch.table.num_rows

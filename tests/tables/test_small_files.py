@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rayforest.engine.shards import Shard, Slice, plan_shards
+from rayforest.engine.shards import RowRange, Shard, plan_shards
 from rayforest.errors import InputError
 from rayforest.tables.batch import RawBatch, Source
 from rayforest.tables.reading import inspect, list_files, read, read_all
@@ -42,11 +42,11 @@ def rows(seed: int, count: int) -> pa.Table:
     )
 
 
-def planned(folder: Path) -> tuple[Source, tuple[Slice, ...]]:
+def planned(folder: Path) -> tuple[Source, tuple[RowRange, ...]]:
     source = Source(patterns=(str(folder),), base=folder)
     files = [inspect(file, source, shard_rows=1 << 20) for file in list_files(source)]
     shards: list[Shard] = list(plan_shards(files, shard_rows=1 << 20, shard_bytes=1 << 30))
-    return source, tuple(piece for shard in shards for piece in shard.slices)
+    return source, tuple(row_range for shard in shards for row_range in shard.ranges)
 
 
 def as_values(batches: list[RawBatch]) -> list[tuple[str, list[int], list[str], list[object]]]:
@@ -87,7 +87,7 @@ def test_small_files_are_read_together_and_give_what_each_gives_alone(folder: Pa
 
 
 def test_a_run_of_small_files_ends_at_a_batch() -> None:
-    parts = [Slice(str(i), str(i), 1, "", "", 0, SMALL_ROWS, 0, 0) for i in range(20)]
+    parts = [RowRange(str(i), str(i), 1, "", "", 0, SMALL_ROWS, 0, 0) for i in range(20)]
     assert [len(group) for group in groups_of_small_files(parts)] == [8, 8, 4]
     assert list(groups_of_small_files([])) == []
 
@@ -188,7 +188,9 @@ def test_slices_of_a_cut_file_are_not_taken_for_whole_files(tmp_path: Path) -> N
         pq.write_table(rows(number, 500), tmp_path / f"{number}.parquet")
     source, _ = planned(tmp_path)
     files = [inspect(file, source, shard_rows=200) for file in list_files(source)]
-    parts = [piece for shard in plan_shards(files, shard_rows=200, shard_bytes=1 << 30) for piece in shard.slices]
+    parts = [
+        row_range for shard in plan_shards(files, shard_rows=200, shard_bytes=1 << 30) for row_range in shard.ranges
+    ]
     assert len(parts) > 2
     starts = [part for part in parts if part.first_row == 0]
     alone = [batch for part in starts for batch in read(part, source, ["i64"])]

@@ -11,8 +11,8 @@ import onnx
 import pyarrow as pa
 
 from rayforest.bundle.bundle import Bundle, load_bundle
-from rayforest.bundle.engines import Choice, Engine, open_engine
 from rayforest.bundle.link import Link
+from rayforest.bundle.scoring_engines import Choice, ScoringEngine, open_engine
 
 Array = npt.NDArray[np.float64]
 
@@ -23,7 +23,7 @@ class Scorer:
     def __init__(self, bundle: Bundle, engine: Choice = "onnxruntime") -> None:
         self.bundle = bundle
         self.trees = onnx.load_from_string(bundle.read(bundle.trees))
-        self.engine: Engine = open_engine(engine, self.trees)
+        self.engine: ScoringEngine = open_engine(engine, self.trees)
         self._link = Link(self.trees)
 
     def score(self, inputs: pa.Table) -> tuple[Array, Array]:

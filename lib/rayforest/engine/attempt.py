@@ -62,19 +62,19 @@ class Attempt:
 
     def write(self, data: pa.Table | pa.RecordBatch) -> None:
         """Put rows out, in order. Columns as the task's schema names them; safe casts are made."""
-        self._go_on()
+        self._check_not_stopped()
         self._data.write(data)
 
     def quarantine(self, rows: pa.Table | pa.RecordBatch) -> None:
         """Set rows aside, with the columns of QUARANTINE_SCHEMA."""
-        self._go_on()
+        self._check_not_stopped()
         self._quarantine.write(rows)
         for counted in pc.value_counts(rows.column("reason")).to_pylist():
             self._reasons[str(counted["values"])] += counted["counts"]
 
     def count_in(self, rows: int) -> None:
         """Rows that were read. In the end they must be the planned ones, and equal rows out plus quarantined."""
-        self._go_on()
+        self._check_not_stopped()
         self._rows_in += rows
 
     def sidecar(self, data: bytes) -> None:
@@ -89,7 +89,7 @@ class Attempt:
             RayforestError: rows are not accounted for, or a file does not read back as it was written.
             OSError: the store failed. The files stay: the record may still come to be.
         """
-        self._go_on()
+        self._check_not_stopped()
         sidecar = None
         try:
             self._data.close()
@@ -127,7 +127,7 @@ class Attempt:
         self._data.discard()
         self._quarantine.discard()
 
-    def _go_on(self) -> None:
+    def _check_not_stopped(self) -> None:
         if self._stopped():
             raise StoppedError
 
@@ -141,7 +141,7 @@ class Attempt:
                 next_step="this is a defect in the task that wrote the shard; please report it",
             )
         if self._check_rows and self._rows_in != self._shard.rows:
-            first = self._shard.slices[0].path if self._shard.slices else "no input"
+            first = self._shard.ranges[0].path if self._shard.ranges else "no input"
             raise InputError(
                 f"the inputs of shard {self.index} (from {first}) do not hold the planned rows",
                 expected=f"{self._shard.rows:,} rows",

@@ -22,7 +22,7 @@ _KEYS = ("key", "totals", "reasons", "summary", "extra", "schema")
 _BATCH_ROWS = 16_384
 _READ_BYTES = 1 << 20
 
-PART_SCHEMA = pa.schema(
+MANIFEST_PART_SCHEMA = pa.schema(
     [
         pa.field("shard", pa.int64(), nullable=False),
         pa.field("path", pa.string()),
@@ -134,7 +134,7 @@ class Manifest:
         return map(self.store.locate, self.quarantine_paths())
 
     def rows(self, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
-        """The manifest's rows, one a shard in input order, with the columns of PART_SCHEMA."""
+        """The manifest's rows, one a shard in input order, with the columns of MANIFEST_PART_SCHEMA."""
         part = self.document["part"]
         if part is None:
             return
@@ -144,7 +144,7 @@ class Manifest:
             while chunk := source.read(_READ_BYTES):
                 digest.update(chunk)
         self._check(part["path"], digest.hexdigest(), part["sha256"])
-        with open_table(self.store, path, MANIFEST_PART, columns or PART_SCHEMA.names) as file:
+        with open_table(self.store, path, MANIFEST_PART, columns or MANIFEST_PART_SCHEMA.names) as file:
             for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=ARROW_THREADS):
                 yield from batch.to_pylist()
 

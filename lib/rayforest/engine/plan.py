@@ -1,4 +1,4 @@
-"""The plan as a Parquet file: one row a slice, written and read as a stream."""
+"""The plan as a Parquet file: one table row for each row range, written and read as a stream."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rayforest.engine.document import open_table
-from rayforest.engine.shards import Shard, Slice
+from rayforest.engine.shards import RowRange, Shard
 from rayforest.engine.stores.store import Store
 from rayforest.formats import PLAN
 from rayforest.process_settings import ARROW_THREADS
@@ -63,7 +63,7 @@ class Plan:
     def __iter__(self) -> Iterator[Shard]:
         rows = self._rows(_SCHEMA.names)
         for index, group in itertools.groupby(rows, key=lambda row: row[0]):
-            yield Shard(index, tuple(self._slice(row) for row in group))
+            yield Shard(index, tuple(self._row_range(row) for row in group))
 
     def inputs(self) -> Iterator[PlannedInput]:
         """The input files in input order, each once."""
@@ -73,9 +73,9 @@ class Plan:
                 yield PlannedInput(*row)
             last = row
 
-    def _slice(self, row: tuple[Any, ...]) -> Slice:
+    def _row_range(self, row: tuple[Any, ...]) -> RowRange:
         path, uri, *rest = row[1:]
-        return Slice(path, self.locate(path) if self.locate else uri, *rest)
+        return RowRange(path, self.locate(path) if self.locate else uri, *rest)
 
     def _rows(self, columns: list[str]) -> Iterator[tuple[Any, ...]]:
         with open_table(self.store, self.path, PLAN, columns) as file:
@@ -89,14 +89,14 @@ def encode_plan(shards: Iterable[Shard]) -> bytes:
     count = rows = size = 0
     last_path: str | None = None
     with pq.ParquetWriter(sink, _SCHEMA, compression="zstd") as writer:
-        numbered = ((shard.index, piece) for shard in in_order(shards) for piece in shard.slices)
+        numbered = ((shard.index, row_range) for shard in in_order(shards) for row_range in shard.ranges)
         while chunk := list(itertools.islice(numbered, _BATCH_ROWS)):
-            for index, piece in chunk:
+            for index, row_range in chunk:
                 count = index + 1
-                rows += piece.rows
-                if piece.path != last_path:
-                    size += piece.size
-                    last_path = piece.path
+                rows += row_range.rows
+                if row_range.path != last_path:
+                    size += row_range.size
+                    last_path = row_range.path
             writer.write_batch(_batch(chunk))
         totals = {"shards": count, "rows": rows, "bytes": size}
         writer.add_key_value_metadata(PLAN.metadata | {name: str(total) for name, total in totals.items()})
@@ -122,23 +122,23 @@ def open_plan(store: Store, path: str, locate: Callable[[str], str] | None = Non
 
 
 def in_order(shards: Iterable[Shard]) -> Iterator[Shard]:
-    """The same shards, checked: numbered without gaps, slices disjoint and each file covered from its first row."""
+    """The same shards, checked: numbered without gaps, ranges disjoint and each file covered from its first row."""
     path: str | None = None
     next_row = 0
     for expected, shard in enumerate(shards):
-        if shard.index != expected or not shard.slices:
-            raise ValueError(f"shard {expected} expected, {shard.index} with {len(shard.slices)} slices found")
-        for piece in shard.slices:
-            if piece.path != path:
-                path, next_row = piece.path, 0
-            if piece.first_row != next_row or piece.rows < 0:
-                raise ValueError(f"rows of {piece.path} are not covered once each from row {next_row}")
-            next_row += piece.rows
+        if shard.index != expected or not shard.ranges:
+            raise ValueError(f"shard {expected} expected, {shard.index} with {len(shard.ranges)} ranges found")
+        for row_range in shard.ranges:
+            if row_range.path != path:
+                path, next_row = row_range.path, 0
+            if row_range.first_row != next_row or row_range.rows < 0:
+                raise ValueError(f"rows of {row_range.path} are not covered once each from row {next_row}")
+            next_row += row_range.rows
         yield shard
 
 
-def _batch(chunk: list[tuple[int, Slice]]) -> pa.RecordBatch:
+def _batch(chunk: list[tuple[int, RowRange]]) -> pa.RecordBatch:
     columns = [pa.array([index for index, _ in chunk], pa.int64())]
     for field in list(_SCHEMA)[1:]:
-        columns.append(pa.array([getattr(piece, field.name) for _, piece in chunk], field.type))
+        columns.append(pa.array([getattr(row_range, field.name) for _, row_range in chunk], field.type))
     return pa.record_batch(columns, schema=_SCHEMA)

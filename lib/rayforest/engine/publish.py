@@ -21,7 +21,7 @@ from rayforest.engine.attempt import HashingSink, new_token
 from rayforest.engine.commit import Destination, Version
 from rayforest.engine.differences import JSON
 from rayforest.engine.document import read_schema
-from rayforest.engine.manifest import PART_SCHEMA, Manifest, manifest_path
+from rayforest.engine.manifest import MANIFEST_PART_SCHEMA, Manifest, manifest_path
 from rayforest.engine.plan import Plan, in_order
 from rayforest.engine.record import Record, read_record, schema_path, step_folder
 from rayforest.engine.shards import Shard
@@ -64,7 +64,7 @@ def publish(
         token = new_token()
         part = f"manifest-{token}.parquet" if plan is not None else None
         totals, reasons = _Totals(), Counter[str]()
-        checksum = _write_part(version, plan, f"{base}/{part}", totals, reasons) if plan is not None else ""
+        checksum = _write_manifest_part(version, plan, f"{base}/{part}", totals, reasons) if plan is not None else ""
         for name, data in extra.items():
             settle(store, version.extra_path(_digest(extra), name), data)
         mine = MANIFEST.write(
@@ -136,7 +136,7 @@ def clean(version: Version, grace_s: float = 0.0) -> int:
         return 0
     store, base = version.store, version.base
     part = manifest.document["part"]
-    winners = _Winners(store, base, manifest)
+    winners = _WinningAttempts(store, base, manifest)
     attempt_file = re.compile(
         rf"{base}/(?:([a-z0-9_-]+)/)?(?:data|quarantine|records)/\d+/(\d+)-([0-9a-f]+)\.(?:parquet|sidecar)"
     )
@@ -180,7 +180,7 @@ class _Totals:
         return dict(vars(self))
 
 
-class _Winners:
+class _WinningAttempts:
     """Token of the attempt that won each shard; eight bytes a shard for the main step."""
 
     def __init__(self, store: Store, base: str, manifest: Manifest) -> None:
@@ -203,14 +203,15 @@ class _Winners:
         return record.attempt if record else None
 
 
-def _write_part(version: Version, plan: Plan, path: str, totals: _Totals, reasons: Counter[str]) -> str:
+def _write_manifest_part(version: Version, plan: Plan, path: str, totals: _Totals, reasons: Counter[str]) -> str:
     """The manifest's Parquet part; returns its SHA-256."""
     with version.store.open_write(path) as file:
         sink = HashingSink(file)
-        with pq.ParquetWriter(sink, PART_SCHEMA.with_metadata(MANIFEST_PART.metadata), compression="zstd") as writer:
+        schema = MANIFEST_PART_SCHEMA.with_metadata(MANIFEST_PART.metadata)
+        with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
             rows = _rows(version, plan, totals, reasons)
             while chunk := list(islice(rows, _BATCH_ROWS)):
-                writer.write_batch(pa.RecordBatch.from_pylist(chunk, schema=PART_SCHEMA))
+                writer.write_batch(pa.RecordBatch.from_pylist(chunk, schema=MANIFEST_PART_SCHEMA))
         if (totals.shards, totals.rows_in) != (plan.shards, plan.rows):
             raise RayforestError(
                 f"{version.store.locate(version.base)} does not hold what was planned",

@@ -20,7 +20,7 @@ import pyarrow as pa
 from rayforest.engine.attempt import Attempt, StoppedError
 from rayforest.engine.commit import Version
 from rayforest.engine.document import read_schema, write_schema
-from rayforest.engine.executors import Executor, OverdueError, WorkerLostError, cancelled, computed
+from rayforest.engine.executors import Executor, OverdueError, WorkerLostError, cancelled, release_slot
 from rayforest.engine.plan import Plan
 from rayforest.engine.policy import Policy
 from rayforest.engine.progress import Progress
@@ -40,7 +40,7 @@ from rayforest.errors import (
 from rayforest.formats import Document, Format
 
 _T = TypeVar("_T")
-_HOPELESS_SHARDS = 100
+_FAILURES_BEFORE_ANY_SUCCESS = 100
 """A run in which this many shards fail before any has ever finished is ended: nothing works."""
 _MOST_FAILED = 10_000
 """Failed shards that a run keeps count of before it ends."""
@@ -59,7 +59,7 @@ class Task(Protocol):
         ...
 
     def __call__(self, shard: Shard, attempt: Attempt) -> None:
-        """Read the shard's slices; count rows in, write rows out, quarantine the others."""
+        """Read the shard's row ranges; count rows in, write rows out, quarantine the others."""
         ...
 
 
@@ -168,7 +168,7 @@ class _ShardRunner:
         )
         try:
             self.task(shard, attempt)
-            computed()
+            release_slot()
             return attempt.commit()
         except (RayforestError, OSError, StoppedError):
             raise
@@ -308,7 +308,7 @@ class _StepRun:
         else:
             raise error
         failures = len(self.failed) + len(self.refused)
-        if failures >= _MOST_FAILED or (failures >= _HOPELESS_SHARDS and self.finished == 0):
+        if failures >= _MOST_FAILED or (failures >= _FAILURES_BEFORE_ANY_SUCCESS and self.finished == 0):
             raise self._unfinished("failed, so the run was ended early")
 
     def _check_budget(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 OPEN_COST_BYTES = 1 << 20
 """What opening one more file costs, as bytes read: keeps thousands of tiny files from becoming one shard."""
-MAX_SLICES = 1024
+MAX_RANGES = 1024
 """Files in one shard at most, however empty they are."""
 
 
@@ -42,8 +42,8 @@ class InputFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
-    """A run of rows of one input file. `byte_start` and `byte_stop` are 0 for formats addressed by row."""
+class RowRange:
+    """Consecutive rows of one input file. `byte_start` and `byte_stop` are 0 for formats addressed by row."""
 
     path: str
     uri: str
@@ -58,15 +58,15 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """What one task reads: slices in input order. An input without rows is a slice without rows."""
+    """What one task reads: row ranges in input order. An input without rows is a range without rows."""
 
     index: int
     """0-based position in the plan."""
-    slices: tuple[Slice, ...]
+    ranges: tuple[RowRange, ...]
 
     @property
     def rows(self) -> int:
-        return sum(piece.rows for piece in self.slices)
+        return sum(row_range.rows for row_range in self.ranges)
 
 
 def plan_shards(
@@ -99,10 +99,10 @@ def plan_shards(
                 if not taken:
                     yield filling.close()
         if next_row == 0:
-            if len(filling.slices) >= MAX_SLICES:
+            if len(filling.ranges) >= MAX_RANGES:
                 yield filling.close()
             filling.add(file, Piece(0, 0, 0, 0, 0))
-    if filling.slices:
+    if filling.ranges:
         yield filling.close()
 
 
@@ -116,14 +116,14 @@ class _Filling:
     index: int = 0
     rows: int = 0
     cost: int = 0
-    slices: list[Slice] = field(default_factory=list)
+    ranges: list[RowRange] = field(default_factory=list)
 
     def take(self, file: InputFile, piece: Piece, *, is_whole: bool) -> tuple[bool, Piece | None]:
         """Take what fits of a piece, or of the rest of one: (anything taken, what is left)."""
-        if len(self.slices) >= MAX_SLICES:
+        if len(self.ranges) >= MAX_RANGES:
             return False, piece
-        opening = 0 if self.slices and self.slices[-1].path == file.path else min(OPEN_COST_BYTES, self.shard_bytes)
-        rows = self._rows_to_take(piece, opening if self.slices else 0, self.whole_shards if is_whole else 1)
+        opening = 0 if self.ranges and self.ranges[-1].path == file.path else min(OPEN_COST_BYTES, self.shard_bytes)
+        rows = self._rows_to_take(piece, opening if self.ranges else 0, self.whole_shards if is_whole else 1)
         if rows == 0:
             return False, piece
         if rows == piece.rows:
@@ -150,17 +150,17 @@ class _Filling:
     def add(self, file: InputFile, piece: Piece, opening: int = 0) -> None:
         self.rows += piece.rows
         self.cost += piece.bytes + opening
-        last = self.slices[-1] if self.slices else None
+        last = self.ranges[-1] if self.ranges else None
         if (
             last is not None
             and last.path == file.path
             and last.first_row + last.rows == piece.first_row
             and last.byte_stop == piece.byte_start
         ):
-            self.slices[-1] = replace(last, rows=last.rows + piece.rows, byte_stop=piece.byte_stop)
+            self.ranges[-1] = replace(last, rows=last.rows + piece.rows, byte_stop=piece.byte_stop)
             return
-        self.slices.append(
-            Slice(
+        self.ranges.append(
+            RowRange(
                 path=file.path,
                 uri=file.uri,
                 size=file.size,
@@ -174,6 +174,6 @@ class _Filling:
         )
 
     def close(self) -> Shard:
-        shard = Shard(self.index, tuple(self.slices))
-        self.index, self.rows, self.cost, self.slices = self.index + 1, 0, 0, []
+        shard = Shard(self.index, tuple(self.ranges))
+        self.index, self.rows, self.cost, self.ranges = self.index + 1, 0, 0, []
         return shard

@@ -31,7 +31,7 @@ class ModelInputs:
         """
         self._recipe, self._contract = features.recipe, contract
         self._levels = {name: pa.array(levels, pa.large_string()) for name, levels in features.categories.items()}
-        self._ways: dict[pa.Schema, _Ways] = {}
+        self._conversions: dict[pa.Schema, _Conversion] = {}
 
     def __call__(self, raw: pa.Table) -> tuple[pa.Table, Verdicts]:
         """The inputs of every raw row, one column a feature in the model's order, and which rows fail the contract.
@@ -39,20 +39,20 @@ class ModelInputs:
         Numbers are as stored or float64, categories their int32 codes; missing is null or NaN, an unseen category null
         and named by the verdicts.
         """
-        ways = self._ways_of(raw.schema.remove_metadata())
-        typed, verdicts = ways.check_rows(raw)
-        computed = _computed(ways.computed, typed, raw.num_rows)
+        conversion = self._conversion_of(raw.schema.remove_metadata())
+        typed, verdicts = conversion.check_rows(raw)
+        computed = _computed(conversion.computed, typed, raw.num_rows)
         columns: dict[str, pa.ChunkedArray | pa.Array] = {}
         for name, _ in self._recipe.features:
-            source = ways.as_stored.get(name)
+            source = conversion.as_stored.get(name)
             values = raw.column(source) if source is not None else computed[name]
             columns[name] = self._codes(name, values, verdicts) if name in self._levels else values
         return pa.table(columns), verdicts
 
-    def _ways_of(self, schema: pa.Schema) -> _Ways:
-        if schema not in self._ways:
-            self._ways[schema] = _find_ways(self._recipe, self._contract, schema)
-        return self._ways[schema]
+    def _conversion_of(self, schema: pa.Schema) -> _Conversion:
+        if schema not in self._conversions:
+            self._conversions[schema] = _plan_conversion(self._recipe, self._contract, schema)
+        return self._conversions[schema]
 
     def _codes(self, name: str, values: pa.ChunkedArray | pa.Array, verdicts: Verdicts) -> pa.ChunkedArray | pa.Array:
         levels = self._levels[name]
@@ -68,8 +68,8 @@ class ModelInputs:
 
 
 @dataclass(frozen=True)
-class _Ways:
-    """How the columns of one stored schema go."""
+class _Conversion:
+    """How each column of one stored schema becomes a model input."""
 
     as_stored: dict[str, str]
     """Feature -> the column that it is."""
@@ -79,7 +79,7 @@ class _Ways:
     """What is left to check, with every column that a computed feature needs."""
 
 
-def _find_ways(recipe: Recipe, contract: Contract, schema: pa.Schema) -> _Ways:
+def _plan_conversion(recipe: Recipe, contract: Contract, schema: pa.Schema) -> _Conversion:
     columns = {column.name: column for column in contract.columns}
     as_stored = {
         name: expression.root.name
@@ -92,7 +92,7 @@ def _find_ways(recipe: Recipe, contract: Contract, schema: pa.Schema) -> _Ways:
     for name, sql in contract.rules:
         needed.update(parse(sql, contract.kinds, where=f"data.rules.{name}").columns)
     left = tuple(c for c in contract.columns if c.name in needed or not _always_passes(c, schema))
-    return _Ways(as_stored, recipe.feature_values(others), RowChecks(replace(contract, columns=left)))
+    return _Conversion(as_stored, recipe.feature_values(others), RowChecks(replace(contract, columns=left)))
 
 
 def _is_as_stored(column: ColumnContract, schema: pa.Schema, *, category: bool) -> bool:

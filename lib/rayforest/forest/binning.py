@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rayforest.forest.ensemble import Bools, Column, Ensemble, Floats, Ints, Mode
+from rayforest.forest.ensemble import Bools, Ensemble, Floats, InputColumn, Ints, Mode
 
 SEGMENT = 255
 """Cuts that one byte column tells apart."""
@@ -74,7 +74,7 @@ class Bins(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Tests:
+class ByteTests:
     """Each node's test as a byte column and a byte."""
 
     __test__ = False
@@ -125,7 +125,7 @@ class Questions:
         )
 
 
-def bin_tests(ensemble: Ensemble, questions: Questions, yes_first: Bools) -> tuple[Bins, Tests]:
+def bin_tests(ensemble: Ensemble, questions: Questions, yes_first: Bools) -> tuple[Bins, ByteTests]:
     """Byte columns for all tests of an ensemble.
 
     Args:
@@ -168,7 +168,7 @@ def bin_tests(ensemble: Ensemble, questions: Questions, yes_first: Bools) -> tup
         first_set=np.concatenate([[0], np.cumsum([t.size for t in sets.tables])[:-1]]).astype(np.int64),
         sets=np.concatenate([t.reshape(-1) for t in sets.tables] or [np.empty(0, dtype=np.uint8)]),
     )
-    return bins, Tests(column, byte, is_set)
+    return bins, ByteTests(column, byte, is_set)
 
 
 def _sources(
@@ -270,7 +270,7 @@ class _Sets:
         return cls(tuple(tables), np.array(numbers, dtype=np.int64))
 
 
-def _values_by_code(column: Column, cuts: Floats) -> Floats:
+def _values_by_code(column: InputColumn, cuts: Floats) -> Floats:
     """What the column holds for a value of each code, and for NaN at the end."""
     x = np.append(cuts, np.nextafter(cuts[-1], np.inf) if len(cuts) else 0.0)
     if column.classes is None:
@@ -307,14 +307,14 @@ def _grid(cuts: Floats) -> _Grid:
     value and cuts in higher cells above it, whatever the rounding.
     """
     finite = cuts[np.isfinite(cuts)]
-    grids = [_on(cuts, finite, cuts, 1, by_bits=False)]
+    grids = [_grid_on(cuts, finite, cuts, 1, by_bits=False)]
     for by_bits in (False, True):
         if len(finite) < 2 or (by_bits and finite[0] < 0):
             continue  # negative doubles have descending bits
         keys = _bits(cuts) if by_bits else cuts
         size = 16
         while size <= _LARGEST_GRID and (size <= _GRID_WITHOUT_QUESTION or size <= 8 * len(cuts)):
-            grids.append(_on(keys, _bits(finite) if by_bits else finite, cuts, size, by_bits=by_bits))
+            grids.append(_grid_on(keys, _bits(finite) if by_bits else finite, cuts, size, by_bits=by_bits))
             size *= 2
     return min(grids, key=lambda g: (g.steps, len(g.cell)))
 
@@ -324,7 +324,7 @@ def _bits(x: Floats) -> Floats:
     return (x.view(np.int64) >> 32).astype(np.float64)
 
 
-def _on(keys: Floats, range_of: Floats, cuts: Floats, cells: int, *, by_bits: bool) -> _Grid:
+def _grid_on(keys: Floats, range_of: Floats, cuts: Floats, cells: int, *, by_bits: bool) -> _Grid:
     low, high = (float(range_of[0]), float(range_of[-1])) if len(range_of) else (0.0, 0.0)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         scale = (cells - 1) / (high - low) if high > low else 0.0

@@ -35,7 +35,7 @@ class Aggregate(IntEnum):
 
 
 @dataclass(frozen=True, eq=False)
-class Column:
+class InputColumn:
     """One column of the trees' input, as a function of one feature."""
 
     feature: int
@@ -50,7 +50,7 @@ class Column:
 class Ensemble:
     """Trees of tests. A child c >= 0 is node c, a child c < 0 is leaf ~c; a leaf may hang on several nodes."""
 
-    columns: tuple[Column, ...]
+    columns: tuple[InputColumn, ...]
     """What the nodes test."""
     n_features: int | None
     """Columns of the model's input; None where the model does not say."""

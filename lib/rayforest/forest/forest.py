@@ -16,7 +16,7 @@ from rayforest.errors import ConfigError, InputError
 from rayforest.forest.columns import Data, address_of, blocks, count_rows
 from rayforest.forest.compiling import Kernel, kernel_for
 from rayforest.forest.ensemble import Aggregate, Floats
-from rayforest.forest.layout import LINE, Plan
+from rayforest.forest.layout import LINE, CallLayout
 from rayforest.forest.operators import read_ensemble
 from rayforest.forest.pack import Packed, pack
 
@@ -116,7 +116,7 @@ class Forest:
         out = np.empty((count_rows(data), self.n_outputs), dtype=self.packed.weight.dtype)
         out_at, leaves_at = address_of(out), 0 if leaves is None else address_of(leaves)
         for block in blocks(data, self.n_features, ready.n_used):
-            ready.kernel(ready.plan_at, block.base, block.columns, block.rows, out_at, leaves_at, ready.scratch.at)
+            ready.kernel(ready.layout_at, block.base, block.columns, block.rows, out_at, leaves_at, ready.scratch.at)
             out_at += block.rows * out.strides[0]
             leaves_at += 0 if leaves is None else block.rows * leaves.strides[0]
         return out
@@ -143,9 +143,9 @@ class _Prepared:
     """What every call needs, and is good in this process only. Its addresses must not outlive the forest."""
 
     kernel: Kernel
-    plan: NDArray[np.int64]
-    """`Plan`, `Bins` and `Trees`."""
-    plan_at: int
+    layout: NDArray[np.int64]
+    """`CallLayout`, `Bins` and `Trees`."""
+    layout_at: int
     scratch: _Scratch
     n_used: int
     """Columns that the trees test, and those before them."""
@@ -154,7 +154,7 @@ class _Prepared:
     @classmethod
     def of(cls, forest: Forest) -> _Prepared:
         bins, trees, weight = forest.packed.bins, forest.packed.trees, forest.packed.weight
-        plan = Plan.of(
+        layout = CallLayout.of(
             to_float32=forest.float32_input,
             aggregate=int(forest.aggregate),
             targets=forest.n_outputs,
@@ -163,13 +163,13 @@ class _Prepared:
             trees=trees.trees,
             tests=len(trees.test_column),
         )
-        numbers = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in (*plan, *bins, *trees)]
+        numbers = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in (*layout, *bins, *trees)]
         array = np.array(numbers, dtype=np.int64)
         return cls(
             kernel=kernel_for(weight.dtype),
-            plan=array,
-            plan_at=array.ctypes.data,
-            scratch=_Scratch(plan.scratch),
+            layout=array,
+            layout_at=array.ctypes.data,
+            scratch=_Scratch(layout.scratch),
             n_used=int(bins.feature.max(initial=-1)) + 1,
             has_base=bool(forest.base_values.any()),
         )

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from rayforest.errors import ConfigError
-from rayforest.forest.ensemble import Column, Floats
+from rayforest.forest.ensemble import Floats, InputColumn
 
 
 @dataclass(frozen=True)
 class TreeInput:
     """The matrix on which the trees split."""
 
-    columns: tuple[Column, ...] | None
+    columns: tuple[InputColumn, ...] | None
     """None: the features as they are, whatever their number."""
     n_features: int | None
     float32: bool
@@ -49,7 +49,7 @@ class _State(Enum):
 class _Part:
     """A column on its way."""
 
-    column: Column
+    column: InputColumn
     state: _State = _State.VALUE
     last: int = 0
     """The code at which it was capped."""
@@ -138,7 +138,7 @@ class _Reader:
         if parts is None:
             if self.n_features is None:
                 return None
-            parts = tuple(_Part(Column(i)) for i in range(self.n_features))
+            parts = tuple(_Part(InputColumn(i)) for i in range(self.n_features))
         return parts if all(p.state is state for p in parts) else None
 
     def is_float32(self, name: str) -> bool:

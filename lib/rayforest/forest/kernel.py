@@ -51,11 +51,11 @@ from rayforest.forest.layout import (
     TILE,
     VALIDITY,
     VALIDITY_BIT,
-    Plan,
+    CallLayout,
 )
 from rayforest.forest.pack import UNROLLED, Trees
 
-_PLAN_FIELDS, _BIN_FIELDS, _TREE_FIELDS = len(Plan._fields), len(Bins._fields), len(Trees._fields)
+_LAYOUT_FIELDS, _BIN_FIELDS, _TREE_FIELDS = len(CallLayout._fields), len(Bins._fields), len(Trees._fields)
 _bare: Any = partial(njit, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """Compiles without what Python would need to call it, and without Numba's reference counts."""
 to_fixed_tuple: Any = ndarray.to_fixed_tuple
@@ -152,12 +152,12 @@ def _write_bytes(bins: Any, s: int, rows: int, code: Any, tile: Any, stride: int
 
 @_inlined
 def _make_bytes(
-    plan: Any, bins: Any, base: int, columns: int, row: int, rows: int, x: Any, code: Any, tile: Any, stride: int
+    layout: Any, bins: Any, base: int, columns: int, row: int, rows: int, x: Any, code: Any, tile: Any, stride: int
 ) -> None:
     """All byte columns of some rows."""
     for s in range(bins.sources):
         feature, zero = int32_at(bins.feature, s), float64_at(bins.zero_bound, s)
-        _read_column(base, columns, feature, row, rows, plan.to_float32, zero, x)
+        _read_column(base, columns, feature, row, rows, layout.to_float32, zero, x)
         _find_codes(bins, s, rows, x, code)
         _write_bytes(bins, s, rows, code, tile, stride)
 
@@ -261,12 +261,12 @@ def _add(aggregate: int, weight: Any, place: Any, rows: int, sums: Any, first: A
 
 @_inlined
 def _add_tree(
-    plan: Any, trees: Any, tree: int, weight: Any, place: Any, rows: int, sums: Any, first: int, stride: int
+    layout: Any, trees: Any, tree: int, weight: Any, place: Any, rows: int, sums: Any, first: int, stride: int
 ) -> None:
     """Aggregate a tree's weights for each row; a target's sums begin at `first + target * stride`."""
     for k in range(int32_at(trees.first_weights, tree), int32_at(trees.first_weights, tree + 1)):
         target, own = int32_at(trees.weights_target, k), weight[int64_at(trees.weights_at, k) :]
-        _add(plan.aggregate, own, place, rows, sums, np.uint64(first + target * stride))
+        _add(layout.aggregate, own, place, rows, sums, np.uint64(first + target * stride))
 
 
 @_inlined
@@ -282,45 +282,45 @@ def define(name: str) -> Any:
 
     It aggregates the weights of the leaves that rows reach, tree by tree, and takes seven numbers:
 
-    - plan_at: address of a `Plan` and what follows it;
+    - layout_at: address of a `CallLayout` and what follows it;
     - base, columns: address from which the table of features counts, and address of the table, see `ADDRESS`;
     - rows;
     - out_at: address of [rows, targets], overwritten;
     - leaves_at: address of int32 [rows, trees], overwritten with the number of each leaf; 0 where nobody asks;
-    - scratch: address of the memory that the plan cuts into parts.
+    - scratch: address of the memory that the layout cuts into parts.
     """
     real = getattr(types, name)
     reals = array_maker(real)
     compiled: Callable[[Callable[..., None]], Any] = _bare(types.void(*[types.int64] * 7))
 
     @compiled
-    def score(plan_at: int, base: int, columns: int, rows: int, out_at: int, leaves_at: int, scratch: int) -> None:
-        bins_at = plan_at + 8 * _PLAN_FIELDS
+    def score(layout_at: int, base: int, columns: int, rows: int, out_at: int, leaves_at: int, scratch: int) -> None:
+        bins_at = layout_at + 8 * _LAYOUT_FIELDS
         trees_at = bins_at + 8 * _BIN_FIELDS
-        plan = Plan(*to_fixed_tuple(int64s(plan_at, _PLAN_FIELDS), _PLAN_FIELDS))
+        layout = CallLayout(*to_fixed_tuple(int64s(layout_at, _LAYOUT_FIELDS), _LAYOUT_FIELDS))
         bins = Bins(*to_fixed_tuple(int64s(bins_at, _BIN_FIELDS), _BIN_FIELDS))
         trees = Trees(*to_fixed_tuple(int64s(trees_at, _TREE_FIELDS), _TREE_FIELDS))
-        weight, out = reals(plan.weight, 1 << 48), reals(out_at, rows * plan.targets)
+        weight, out = reals(layout.weight, 1 << 48), reals(out_at, rows * layout.targets)
         leaf_number = int32s(leaves_at, rows * trees.trees)
-        x, code = float64s(scratch + plan.value, TILE), int32s(scratch + plan.code, TILE)
-        tile, place = int8s(scratch + plan.tile, bins.columns * TILE), int32s(scratch + plan.place, TILE)
-        at, walker = int64s(scratch + plan.at, max(TILE, trees.trees)), int32s(scratch + plan.walker, trees.trees)
-        sums = reals(scratch + plan.sums, plan.targets * TILE)
-        initial = real(np.inf if plan.aggregate == 2 else -np.inf if plan.aggregate == 3 else 0.0)
-        if rows <= plan.few_rows:
+        x, code = float64s(scratch + layout.value, TILE), int32s(scratch + layout.code, TILE)
+        tile, place = int8s(scratch + layout.tile, bins.columns * TILE), int32s(scratch + layout.place, TILE)
+        at, walker = int64s(scratch + layout.at, max(TILE, trees.trees)), int32s(scratch + layout.walker, trees.trees)
+        sums = reals(scratch + layout.sums, layout.targets * TILE)
+        initial = real(np.inf if layout.aggregate == 2 else -np.inf if layout.aggregate == 3 else 0.0)
+        if rows <= layout.few_rows:
             out[:] = initial
             for row in range(rows):
-                _make_bytes(plan, bins, base, columns, row, 1, x, code, tile, 1)
+                _make_bytes(layout, bins, base, columns, row, 1, x, code, tile, 1)
                 _walk_row(trees, tile, at, walker)
                 for tree in range(trees.trees):
                     place[0] = int32_at(trees.slot_leaf, at[tree])
-                    _add_tree(plan, trees, tree, weight, place, 1, out, row * plan.targets, 1)
+                    _add_tree(layout, trees, tree, weight, place, 1, out, row * layout.targets, 1)
                     if leaves_at:
                         _number_leaves(trees, tree, place, 1, leaf_number[row * trees.trees :])
             return
         for row in range(0, rows, TILE):
             count = min(TILE, rows - row)
-            _make_bytes(plan, bins, base, columns, row, count, x, code, tile, TILE)
+            _make_bytes(layout, bins, base, columns, row, count, x, code, tile, TILE)
             sums[:] = initial
             for tree in range(trees.trees):
                 if int32_at(trees.first_plane, tree) == int32_at(trees.first_plane, tree + 1):
@@ -330,11 +330,11 @@ def define(name: str) -> Any:
                 else:
                     for part in range(0, count, 64):
                         _pass_tests(ones64(), trees, tree, tile, part, place)
-                _add_tree(plan, trees, tree, weight, place, count, sums, 0, TILE)
+                _add_tree(layout, trees, tree, weight, place, count, sums, 0, TILE)
                 if leaves_at:
                     _number_leaves(trees, tree, place, count, leaf_number[row * trees.trees :])
-            for target in range(plan.targets):
+            for target in range(layout.targets):
                 for i in range(count):
-                    out[(row + i) * plan.targets + target] = sums[target * TILE + i]
+                    out[(row + i) * layout.targets + target] = sums[target * TILE + i]
 
     return score

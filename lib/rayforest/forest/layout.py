@@ -18,7 +18,7 @@ LINE = 64
 """Bytes of a cache line, and of the widest vector."""
 
 
-class Plan(NamedTuple):
+class CallLayout(NamedTuple):
     """What stays the same from call to call. The fields of `Bins` and then of `Trees` follow it, arrays by address."""
 
     to_float32: int
@@ -51,7 +51,7 @@ class Plan(NamedTuple):
     @classmethod
     def of(
         cls, *, to_float32: bool, aggregate: int, targets: int, weight: int, columns: int, trees: int, tests: int
-    ) -> Plan:
+    ) -> CallLayout:
         """Cut the scratch memory into parts for so many byte columns, trees, and tests of all trees together."""
         sizes = (columns * TILE, 8 * TILE, 4 * TILE, 8 * max(TILE, trees), 4 * trees, 4 * TILE, 8 * targets * TILE)
         begins = [0]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, numpy_helper
 
 from rayforest.errors import ConfigError
-from rayforest.forest.ensemble import Aggregate, Bools, Column, Ensemble, Floats, Ints, Mode
+from rayforest.forest.ensemble import Aggregate, Bools, Ensemble, Floats, InputColumn, Ints, Mode
 from rayforest.forest.input_nodes import TreeInput, read_tree_input
 
 _POST_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
@@ -97,11 +97,11 @@ class _Attributes:
         return found.s.decode() if found is not None else default
 
 
-def _columns(tree_input: TreeInput, column: Ints) -> tuple[Column, ...]:
+def _columns(tree_input: TreeInput, column: Ints) -> tuple[InputColumn, ...]:
     used = int(column.max(initial=0)) + 1
     columns = tree_input.columns
     if columns is None:
-        columns = tuple(Column(i) for i in range(tree_input.n_features or used))
+        columns = tuple(InputColumn(i) for i in range(tree_input.n_features or used))
     if used > len(columns) or column.min(initial=0) < 0:
         raise _refused(f"tests of {len(columns)} columns", f"a test of column {used - 1}")
     return columns
@@ -230,7 +230,7 @@ def _read_v3(
     begins = np.flatnonzero(np.diff(tree, prepend=tree[:1] - 1)) if len(tree) else np.empty(0, dtype=np.int64)
     if len(np.unique(tree[begins])) != len(begins):
         raise _refused("the nodes of each tree side by side", "a tree in several pieces")
-    place = _Places(tree, node_id)
+    place = _NodePositions(tree, node_id)
     own = np.where(is_leaf, ~(np.cumsum(is_leaf) - 1), np.cumsum(~is_leaf) - 1)  # node, or ~leaf
     split = np.flatnonzero(~is_leaf)
     children = {
@@ -269,7 +269,7 @@ def _read_v3(
     )
 
 
-class _Places:
+class _NodePositions:
     """Where the node (tree, id) stands in the list of nodes."""
 
     def __init__(self, tree: Ints, node_id: Ints) -> None:

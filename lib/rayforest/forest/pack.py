@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayforest.errors import ConfigError
-from rayforest.forest.binning import Bins, Int32s, Questions, Tests, bin_tests
+from rayforest.forest.binning import Bins, ByteTests, Int32s, Questions, bin_tests
 from rayforest.forest.ensemble import Aggregate, Bools, Ensemble, Floats, Ints
 from rayforest.forest.layout import TILE
 
@@ -211,7 +211,7 @@ def _bit_trees(shape: _Shape) -> Bools:
     return np.diff(shape.first_leaf) <= LARGEST_BIT_TREE
 
 
-def _planes(shape: _Shape, tests: Tests) -> dict[str, NDArray[Any]]:
+def _planes(shape: _Shape, tests: ByteTests) -> dict[str, NDArray[Any]]:
     bits = _bit_trees(shape)
     n_planes = np.where(bits, (np.diff(shape.first_leaf) + 7) // 8, 0)
     first_plane = np.concatenate([[0], np.cumsum(n_planes)])
@@ -248,7 +248,7 @@ def _planes(shape: _Shape, tests: Tests) -> dict[str, NDArray[Any]]:
     }
 
 
-def _walks(shape: _Shape, tests: Tests) -> dict[str, NDArray[Any]]:
+def _walks(shape: _Shape, tests: ByteTests) -> dict[str, NDArray[Any]]:
     node = shape.order
     n_nodes = np.bincount(shape.tree[node], minlength=len(shape.levels))
     size = 2 * n_nodes + 1

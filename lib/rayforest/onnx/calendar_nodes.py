@@ -69,7 +69,7 @@ class Moment:
         return date_of(self.nodes, self.days)
 
     def part(self, part: str) -> str:
-        """One of `sql.expression.PARTS`."""
+        """One of `sql.nodes.DATE_PARTS`."""
         n = self.nodes
         if part in _CLOCK:
             return remainder(n, quotient(n, self.micros, _CLOCK[part]), _CLOCK_WRAP[part])

@@ -31,7 +31,7 @@ def find_divergence(model: LightGBMModel, converted: onnx.ModelProto, row: Float
     nodes = [node for node in converted.graph.node if node.op_type == "TreeEnsemble"]
     if len(nodes) != 1:
         return "tree and feature unknown, since the ONNX model has no single TreeEnsemble of ai.onnx.ml 5"
-    ensemble = _Ensemble.of(nodes[0])
+    ensemble = _EnsembleNode.of(nodes[0])
     if len(ensemble.roots) != len(model.trees):
         return f"the ONNX model has {len(ensemble.roots)} trees, LightGBM uses {len(model.trees)}"
     values = _tree_input(converted, nodes[0].input[0], row)
@@ -41,12 +41,12 @@ def find_divergence(model: LightGBMModel, converted: onnx.ModelProto, row: Float
         turns, weight = ensemble.walk(i, values)
         expected = float(first_leaf + leaf) if linear else float(tree.leaf_value[leaf])
         if not (weight == expected or (np.isnan(weight) and np.isnan(expected))):
-            return f"tree {i}, {_first_other_turn(model, tree, leaf, turns)}"
+            return f"tree {i}, {_first_divergent_split(model, tree, leaf, turns)}"
         first_leaf += max(len(tree.leaf_value), 2)  # a constant has two leaves there
     return "every tree agrees, so the trees' leaf models or the order of the sum differ"
 
 
-def _first_other_turn(model: LightGBMModel, tree: Tree, leaf: int, turns: list[bool]) -> str:
+def _first_divergent_split(model: LightGBMModel, tree: Tree, leaf: int, turns: list[bool]) -> str:
     path = _path_to(tree, ~leaf)
     for (split, goes_left), turn in zip(path, turns, strict=False):
         if goes_left != turn:
@@ -77,7 +77,7 @@ def _tree_input(converted: onnx.ModelProto, name: str, row: Floats) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class _Ensemble:
+class _EnsembleNode:
     """Attributes of a TreeEnsemble, as its document names them."""
 
     roots: list[int]
@@ -85,7 +85,7 @@ class _Ensemble:
     members: dict[int, set[float]]
 
     @classmethod
-    def of(cls, node: onnx.NodeProto) -> _Ensemble:
+    def of(cls, node: onnx.NodeProto) -> _EnsembleNode:
         attributes: dict[str, Any] = {}
         for attribute in node.attribute:
             value = helper.get_attribute_value(attribute)

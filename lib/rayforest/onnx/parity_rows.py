@@ -40,7 +40,7 @@ def threshold_rows(model: LightGBMModel, rows: Floats, *, max_splits: int = _MAX
     chosen = np.unique(np.linspace(0, len(addresses) - 1, tested).astype(int))
     for n, at in enumerate(chosen):
         tree, split = addresses[at]
-        reaching, inside = _reach(tree, split, base[rng.integers(len(base))])
+        reaching, inside = _row_at_split(tree, split, base[rng.integers(len(base))])
         feature = tree.split_feature[split]
         for value in (*_around(tree, split, inside), SPECIAL[n % len(SPECIAL)]):
             row = reaching.copy()
@@ -69,7 +69,7 @@ def _around(tree: Tree, split: int, allowed: Ints | None) -> Iterator[float]:
     yield from (np.nan, -1.0)
 
 
-def _reach(tree: Tree, split: int, row: Floats) -> tuple[Floats, Ints | None]:
+def _row_at_split(tree: Tree, split: int, row: Floats) -> tuple[Floats, Ints | None]:
     """A copy of the row that comes to the split, and the codes of its feature that may come there (None: any).
 
     Keeps the row's own value of a feature where the path allows it. Missing values and zeros that count as missing are

@@ -41,7 +41,7 @@ MAX_DEPTH = 5_000
 
 
 @dataclass(frozen=True)
-class Scores:
+class OutputNames:
     """Names of a graph's outputs."""
 
     raw_score: str
@@ -78,7 +78,7 @@ def from_lightgbm(
     model = read_lightgbm(booster, num_iteration=num_iteration)
     graph = Graph()
     if labels is None:
-        append_trees(graph, model, "features", names=Scores("raw_score", "prediction"))
+        append_trees(graph, model, "features", names=OutputNames("raw_score", "prediction"))
         single = model.n_outputs == 1
         outputs = [double_vector("prediction") if single else double_matrix("prediction", model.n_outputs)]
     else:
@@ -111,7 +111,7 @@ def metadata(model: LightGBMModel) -> dict[str, str]:
     }
 
 
-def append_trees(graph: Graph, model: LightGBMModel, features: str, *, names: Scores | None = None) -> Scores:
+def append_trees(graph: Graph, model: LightGBMModel, features: str, *, names: OutputNames | None = None) -> OutputNames:
     """Append a whole model to a graph that computes `features`, double [rows, n_features], and return its outputs'
     names.
 
@@ -122,8 +122,8 @@ def append_trees(graph: Graph, model: LightGBMModel, features: str, *, names: Sc
     if model.n_outputs == 1:
         prediction = graph.add("Squeeze", prediction, graph.constant(np.array([1], dtype=np.int64)))
     if names is None:
-        return Scores(raw_score, prediction)
-    return Scores(
+        return OutputNames(raw_score, prediction)
+    return OutputNames(
         graph.add("Identity", raw_score, output=names.raw_score),
         graph.add("Identity", prediction, output=names.prediction),
     )
@@ -134,7 +134,7 @@ def append_raw_score(graph: Graph, model: LightGBMModel, features: str) -> str:
     for number, tree in enumerate(model.trees):
         if len(tree.left) >= MAX_DEPTH:
             _check_depth(tree, number)
-    model = replace(model, trees=tuple(_with_a_split(tree) for tree in model.trees))
+    model = replace(model, trees=tuple(_with_split(tree) for tree in model.trees))
     tree_input, splits = append_tree_input(graph, model, features)
     if any(tree.linear for tree in model.trees):
         # Each tree names the leaf that a row falls into; the leaf's model is computed behind the trees.
@@ -158,7 +158,7 @@ def _check_depth(tree: Tree, number: int) -> None:
         )
 
 
-def _with_a_split(tree: Tree) -> Tree:
+def _with_split(tree: Tree) -> Tree:
     """TreeEnsemble has no tree without a split, so a constant gets one at which every value goes left.
 
     The operator's document asks for a split with one leaf on both sides, for which onnxruntime has code of its own; in

@@ -19,7 +19,7 @@ import polars as pl
 from rayforest.features.hashing import hash_rows
 from rayforest.formats import Document
 
-Parts = npt.NDArray[np.int8]
+PartCodes = npt.NDArray[np.int8]
 """0 train, 1 valid, 2 test; shape [rows]."""
 
 
@@ -34,7 +34,7 @@ class HashSplit:
         """Hash of each row of `keys`, which are `canonical_keys`; shape [rows]."""
         return hash_rows(keys, self.seed)
 
-    def assign(self, hashes: npt.NDArray[np.uint64]) -> Parts:
+    def assign(self, hashes: npt.NDArray[np.uint64]) -> PartCodes:
         """Part of each row."""
         bounds = np.array([min(int(c * 2.0**64), 2**64 - 1) for c in np.cumsum(self.shares)[:2]], np.uint64)
         return np.searchsorted(bounds, hashes, side="right").astype(np.int8)
@@ -47,7 +47,7 @@ class TimeSplit:
     cuts: tuple[float, float]
     """In the unit of `time_numbers`."""
 
-    def assign(self, times: pl.Series) -> Parts:
+    def assign(self, times: pl.Series) -> PartCodes:
         """Part of each row."""
         return np.searchsorted(np.array(self.cuts), time_numbers(times), side="right").astype(np.int8)
 

@@ -19,7 +19,7 @@ from rayforest.engine.commit import Version
 from rayforest.engine.document import read_table
 from rayforest.engine.plan import Plan
 from rayforest.engine.run import records, sidecars
-from rayforest.engine.shards import Shard, Slice
+from rayforest.engine.shards import RowRange, Shard
 from rayforest.features.contract import check_rows
 from rayforest.features.hashing import hash_rows
 from rayforest.features.keys import canonical_keys
@@ -64,16 +64,16 @@ class SurveyTask:
         columns = sorted({*self.recipe.key, *(time.columns if time else ())})
         contract = self.recipe.contract.only(time.columns if time else ())
         sketch, before = TimeSketch(), 0
-        for piece in shard.slices:
-            for batch in read(piece, self.source, columns):
+        for row_range in shard.ranges:
+            for batch in read(row_range, self.source, columns):
                 if self.recipe.key:
-                    hashes = self._hashes(batch.table, batch.rows - piece.first_row + before)
+                    hashes = self._hashes(batch.table, batch.rows - row_range.first_row + before)
                     attempt.count_in(hashes.num_rows)
                     attempt.write(hashes)
                 if time is not None:
                     typed, _ = check_rows(contract, batch.table)
                     sketch = sketch.merged(TimeSketch.of(time_numbers(typed.select(time.to_polars()).to_series())))
-            before += piece.rows
+            before += row_range.rows
         attempt.sidecar(TIMES.write(sketch.as_dict()))
 
     def _hashes(self, table: pa.Table, positions: np.ndarray[tuple[int], np.dtype[np.int64]]) -> pa.Table:
@@ -99,7 +99,9 @@ def merged_times(version: Version, shards: Plan) -> TimeSketch:
 def bucket_shards(buckets: int, rows: int) -> list[Shard]:
     """The shards of the duplicates step: one a bucket."""
     return [
-        Shard(b, (Slice(f"bucket-{b}", "", 0, "", "", first_row=b, rows=rows // buckets, byte_start=0, byte_stop=0),))
+        Shard(
+            b, (RowRange(f"bucket-{b}", "", 0, "", "", first_row=b, rows=rows // buckets, byte_start=0, byte_stop=0),)
+        )
         for b in range(buckets)
     ]
 

@@ -43,12 +43,12 @@ class PrepareTask:
         profile, before = Profile(), 0
         repeated = duplicates_of(self.version, self.buckets, shard.index) if self.buckets else None
         names, check_rows = [c.name for c in self.recipe.contract.columns], RowChecks(self.recipe.contract)
-        for piece in shard.slices:
-            for batch in read(piece, self.source, names):
+        for row_range in shard.ranges:
+            for batch in read(row_range, self.source, names):
                 attempt.count_in(len(batch.rows) + len(batch.broken))
                 typed, verdicts = check_rows(batch.table)
                 if repeated is not None:
-                    places = batch.rows - piece.first_row + before
+                    places = batch.rows - row_range.first_row + before
                     verdicts.fail(np.isin(places, repeated), "the key is repeated")
                 times = self._times(typed)
                 frame = self._features(batch, typed, times, verdicts, profile)
@@ -59,7 +59,7 @@ class PrepareTask:
                 if good.height:
                     self._describe(good, None if times is None else time_numbers(times)[keep], profile)
                     attempt.write(good.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(self.schema))
-            before += piece.rows
+            before += row_range.rows
         attempt.sidecar(PROFILE.write(profile.as_dict()))
 
     def _times(self, typed: pl.DataFrame) -> pl.Series | None:

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from rayforest.bundle.engines import PROOF_ROWS, Choice, ProvenKernel
 from rayforest.bundle.known_parts import UNKNOWN, Known, TrainingTables
 from rayforest.bundle.outputs import Outputs
 from rayforest.bundle.scorer import Array, Scorer, scorer_of
+from rayforest.bundle.scoring_engines import PROOF_ROWS, Choice, ProvenKernel
 from rayforest.engine.attempt import Attempt
 from rayforest.engine.shards import Shard
 from rayforest.errors import InputError
@@ -63,7 +63,7 @@ class ScoreTask:
         """Score one shard."""
         totals, bundle = Totals(self.outputs.threshold), self._scorer.bundle
         known = self._known_files(shard)
-        for batches in _together(read_all(shard.slices, self.source, self.columns, optional=self._optional(known))):
+        for batches in _full_batches(read_all(shard.ranges, self.source, self.columns, optional=self._optional(known))):
             rows = sum(batch.table.num_rows for batch in batches)
             attempt.count_in(rows + sum(len(batch.broken) for batch in batches))
             table = pa.concat_tables([batch.table for batch in batches]).combine_chunks()
@@ -94,10 +94,10 @@ class ScoreTask:
         A value that is not of the target's kind is a label that training never saw; where quantities are predicted, it
         is none, and counted, as one that is infinite.
         """
-        if self._truth is None or not self._truth.is_in(table):
+        if self._target is None or not self._target.is_in(table):
             return None
         problem = self._scorer.bundle.problem
-        targets, unreadable = self._truth.targets(table)
+        targets, unreadable = self._target.targets(table)
         labels = problem.encode(targets)
         if problem.kind == "regression":
             totals.unreadable_targets += int((unreadable | (np.isnan(labels) & targets.is_not_null().to_numpy())).sum())
@@ -111,7 +111,7 @@ class ScoreTask:
 
     def _known_files(self, shard: Shard) -> dict[str, Known]:
         training = self._training
-        return {} if training is None else {s.path: training.knows(s.path, s.identity) for s in shard.slices}
+        return {} if training is None else {s.path: training.knows(s.path, s.identity) for s in shard.ranges}
 
     def _split_column(self, parts: pl.Series | str, inputs: pa.Table) -> list[pa.Array]:
         if not self.with_split:
@@ -131,7 +131,7 @@ class ScoreTask:
 
     def _optional(self, known: Mapping[str, Known]) -> list[str]:
         """Columns that are read where they are there: the target's, and those that decide a row's part."""
-        names = [*self._truth.columns] if self._truth is not None else []
+        names = [*self._target.columns] if self._target is not None else []
         if self._training is not None and "read" in known.values():
             names += self._training.rule.columns(self._features.recipe)
         return [name for name in dict.fromkeys(names) if name not in self.columns]
@@ -146,9 +146,9 @@ class ScoreTask:
 
     def _sample(self, first: Shard | None) -> pa.Table:
         """Model inputs of the first rows of the first shard that pass the contract, from one batch of it."""
-        for piece in first.slices if first is not None else ():
-            by_row = piece.byte_stop == 0
-            few = replace(piece, rows=min(piece.rows, 2 * PROOF_ROWS)) if by_row else piece
+        for row_range in first.ranges if first is not None else ():
+            by_row = row_range.byte_stop == 0
+            few = replace(row_range, rows=min(row_range.rows, 2 * PROOF_ROWS)) if by_row else row_range
             try:
                 batch = next(read(few, self.source, self.columns), None)
             except InputError:
@@ -160,8 +160,8 @@ class ScoreTask:
         return pa.table({})
 
     @cached_property
-    def _truth(self) -> Truth | None:
-        return Truth.of(self._features.recipe)
+    def _target(self) -> TargetReader | None:
+        return TargetReader.of(self._features.recipe)
 
     def __getstate__(self) -> dict[str, object]:
         """Without what a worker makes of it."""
@@ -169,7 +169,7 @@ class ScoreTask:
 
 
 @dataclass(frozen=True)
-class Truth:
+class TargetReader:
     """The target, for files that have it: yesterday's rows have a label, tonight's have none."""
 
     columns: tuple[str, ...]
@@ -177,7 +177,7 @@ class Truth:
     check_rows: RowChecks
 
     @classmethod
-    def of(cls, recipe: Recipe) -> Truth | None:
+    def of(cls, recipe: Recipe) -> TargetReader | None:
         """None where the recipe has no target."""
         expression, value = recipe.target_expression, recipe.target_value()
         if expression is None or value is None:
@@ -199,7 +199,7 @@ class Truth:
         return targets, verdicts.failed & targets.is_null().to_numpy()
 
 
-def _together(batches: Iterator[RawBatch]) -> Iterator[list[RawBatch]]:
+def _full_batches(batches: Iterator[RawBatch]) -> Iterator[list[RawBatch]]:
     """Batches of the same columns, as many as a full batch has rows: most of the work costs the same for small ones."""
     waiting: list[RawBatch] = []
     rows = 0

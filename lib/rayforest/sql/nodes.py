@@ -85,7 +85,7 @@ class Op(StrEnum):
 
     # Timestamps.
     EXTRACT = "EXTRACT"
-    """[part] One of `PARTS`. dow counts from Sunday = 0, isodow from Monday = 1, week is ISO 8601's."""
+    """[part] One of `DATE_PARTS`. dow counts from Sunday = 0, isodow from Monday = 1, week is ISO 8601's."""
     DATE_TRUNC = "DATE_TRUNC"
     """[unit] One of `UNITS`; weeks begin on Monday."""
     TICKS = "DATEDIFF"
@@ -117,7 +117,7 @@ class Op(StrEnum):
     """In characters (Unicode code points), as a number."""
 
 
-PARTS = ("year", "quarter", "month", "day", "hour", "minute", "second", "dow", "isodow", "doy", "week", "isoyear")
+DATE_PARTS = ("year", "quarter", "month", "day", "hour", "minute", "second", "dow", "isodow", "doy", "week", "isoyear")
 UNITS = ("year", "quarter", "month", "week", "day", "hour", "minute", "second")
 
 

@@ -10,7 +10,7 @@ from rayforest.errors import ConfigError, did_you_mean
 from rayforest.kinds import Kind
 from rayforest.sql import rules_logic, rules_number, rules_text, rules_time
 from rayforest.sql.expression import Expression
-from rayforest.sql.position import Source, SqlNode
+from rayforest.sql.position import SqlNode, SqlText
 from rayforest.sql.scope import NULL, Scope
 from rayforest.sql.to_polars import with_constants_computed
 
@@ -51,15 +51,15 @@ def parse(sql: str, columns: Mapping[str, Kind], *, where: str) -> Expression:
         ConfigError: a syntax error, an unknown column or function, wrong kinds, an aggregate, a window, a subquery, or
             anything else that the language does not offer; with the place in the text and the nearest valid name.
     """
-    source = Source(where, sql)
-    scope = Scope(source, columns, _RULES, _refusal)
-    tree = source.tree(columns)
+    text = SqlText(where, sql)
+    scope = Scope(text, columns, _RULES, _refusal)
+    tree = text.tree(columns)
     try:
         root = scope.lower(tree)
     except RecursionError as error:
-        raise source.too_deep() from error
+        raise text.too_deep() from error
     if root is NULL:
-        raise source.error("the kind of NULL cannot be told", expected="CAST(NULL AS number), or another kind")
+        raise text.error("the kind of NULL cannot be told", expected="CAST(NULL AS number), or another kind")
     return Expression(sql, with_constants_computed(root))
 
 
@@ -71,7 +71,7 @@ def names_in(sql: str, columns: Collection[str] = ()) -> set[str]:
         columns: names that hold a dot and may stand there without quotes.
     """
     try:
-        tree = Source("", sql).tree(columns)
+        tree = SqlText("", sql).tree(columns)
     except ConfigError:
         return set()
     return {column.name for column in tree.find_all(exp.Column)}
@@ -81,14 +81,14 @@ def _refusal(scope: Scope, node: SqlNode) -> ConfigError:
     name = scope.label(node)
     for types, what, expected in _REFUSALS:
         if isinstance(node, types):
-            return scope.source.error(what.format(name=name), node, expected=expected)
+            return scope.text.error(what.format(name=name), node, expected=expected)
     if name in _CHANGING_FUNCTIONS:
-        return scope.source.error(f"{name} is refused", node, expected=_ANY_TIME)
+        return scope.text.error(f"{name} is refused", node, expected=_ANY_TIME)
     if isinstance(node, exp.Func):
         hint = did_you_mean(name, FUNCTIONS)
-        return scope.source.error(
+        return scope.text.error(
             f"there is no function {name}", node, expected="a function of the language", next_step=hint
         )
-    return scope.source.error(
+    return scope.text.error(
         f"{name} is not part of the language", node, expected="an operator or function of the language"
     )

@@ -24,7 +24,7 @@ _CLOSING = {TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE, TokenType
 
 
 @dataclass(frozen=True)
-class Source:
+class SqlText:
     """One SQL text and the key that it stands under, such as "features.log_amount"."""
 
     where: str

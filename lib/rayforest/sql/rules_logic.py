@@ -57,7 +57,7 @@ def _literal(scope: Scope, node: SqlNode) -> Node:
         return Literal(text or None, Kind.STRING)
     value = float(text)
     if value == float("inf") or (text.isdigit() and int(text) != int(value)):
-        raise scope.source.error(
+        raise scope.text.error(
             "the number cannot be held exactly",
             node,
             expected="a number that a 64-bit float holds, such as integers to 2^53",
@@ -90,7 +90,7 @@ def compared(scope: Scope, op: Op, node: SqlNode, left: SqlNode, right: SqlNode,
     refuse_empty_text(scope, node, (left, right))
     a, b = scope.alike((left, right), "a comparison")
     if op is not Op.EQ and a.kind is Kind.BOOLEAN:
-        raise scope.source.error(
+        raise scope.text.error(
             "booleans have no order", node, expected="= or <>", next_step="write the condition itself"
         )
     return Call(op, (b, a) if swapped else (a, b), Kind.BOOLEAN)
@@ -99,7 +99,7 @@ def compared(scope: Scope, op: Op, node: SqlNode, left: SqlNode, right: SqlNode,
 def refuse_empty_text(scope: Scope, node: SqlNode, sides: Sequence[SqlNode]) -> None:
     """Against '' every comparison would be null, which is never what was meant."""
     if any(isinstance(side, exp.Literal) and side.is_string and not side.this for side in sides):
-        raise scope.source.error(
+        raise scope.text.error(
             "a comparison with '' is always null, because empty text is null", node, expected="IS NULL or IS NOT NULL"
         )
 
@@ -119,7 +119,7 @@ def _is(scope: Scope, node: SqlNode) -> Node:
     if isinstance(node.expression, exp.Null):
         return is_null(scope.lower(node.this))
     if not isinstance(node.expression, exp.Boolean):
-        raise scope.source.error("IS takes NULL, TRUE or FALSE", node, expected="IS NULL, IS TRUE or IS DISTINCT FROM")
+        raise scope.text.error("IS takes NULL, TRUE or FALSE", node, expected="IS NULL, IS TRUE or IS DISTINCT FROM")
     value = scope.boolean(node.this, "IS TRUE")
     return Call(Op.COALESCE, (value if node.expression.this else negation(value), FALSE), Kind.BOOLEAN)
 
@@ -140,7 +140,7 @@ def _not(scope: Scope, node: SqlNode) -> Node:
 def _in(scope: Scope, node: SqlNode) -> Node:
     members = node.expressions
     if not members:
-        raise scope.source.error("IN has no list", node, expected="IN (1, 2, 3)")
+        raise scope.text.error("IN has no list", node, expected="IN (1, 2, 3)")
     refuse_empty_text(scope, node, members)
     value, *typed = scope.alike((node.this, *members), "IN")
     known: list[float | str] = []
@@ -191,7 +191,7 @@ def _extreme(op: Op) -> Rule:
     def rule(scope: Scope, node: SqlNode) -> Node:
         values = scope.alike((node.this, *node.expressions), op.value)
         if values[0].kind is Kind.BOOLEAN:
-            raise scope.source.error(f"booleans have no order for {op.value}", node, next_step="write AND or OR")
+            raise scope.text.error(f"booleans have no order for {op.value}", node, next_step="write AND or OR")
         return Call(op, tuple(values), values[0].kind) if len(values) > 1 else values[0]
 
     return rule
@@ -202,9 +202,7 @@ def _cast(scope: Scope, node: SqlNode) -> Node:
     wanted = node.args["to"]
     target = wanted.this
     if wanted.expressions and _positions(wanted) != _positions(_BARE_DECIMAL):
-        raise scope.source.error(
-            "numbers are 64-bit floats without a fixed scale", node, next_step="write ROUND(..., 2)"
-        )
+        raise scope.text.error("numbers are 64-bit floats without a fixed scale", node, next_step="write ROUND(..., 2)")
     if target in _WHOLE_TYPES:
         return rounded(_to_kind(scope, node, value, Kind.NUMBER))
     if target in _NUMBER_TYPES:
@@ -217,7 +215,7 @@ def _cast(scope: Scope, node: SqlNode) -> Node:
         return _to_kind(scope, node, value, Kind.TIMESTAMP)
     if target is _DType.DATE:
         return truncated(_to_kind(scope, node, value, Kind.TIMESTAMP), "day")
-    raise scope.source.error(
+    raise scope.text.error(
         f"there is no type {wanted.sql('duckdb')}", node, expected="number, integer, boolean, string, timestamp or date"
     )
 

@@ -96,7 +96,7 @@ def _log(scope: Scope, node: SqlNode) -> Node:
     base, value = (constant(10), first) if second is None else (first, scope.number(second, "LOG"))
     if isinstance(base, Literal) and isinstance(base.value, float):
         if base.value <= 0 or base.value == 1:
-            raise scope.source.error("LOG has no such base", node, expected="a positive base other than 1")
+            raise scope.text.error("LOG has no such base", node, expected="a positive base other than 1")
         divisor: Node = constant(math.log(base.value))
     else:
         divisor = call(Op.LN, base)

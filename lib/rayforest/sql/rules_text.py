@@ -13,7 +13,7 @@ _LONGEST = 1_000_000
 _REGEX_SIGNS = set("\\.+*?()|[]{}^$")
 
 
-def quoted(text: str) -> str:
+def regex_literal(text: str) -> str:
     """A regular expression of that very text, in the syntax that Rust's regex and RE2 share."""
     return "".join("\\" + sign if sign in _REGEX_SIGNS else sign for sign in text)
 
@@ -28,15 +28,15 @@ def _like(flags: str) -> Rule:
         pattern = scope.text_constant(node.expression, f"the pattern of {scope.label(node)}")
         wild = {"%": ".*", "_": "."}
         value = scope.string(node.this, scope.label(node))
-        return _matches(value, "".join(wild.get(sign) or quoted(sign) for sign in pattern), flags)
+        return _matches(value, "".join(wild.get(sign) or regex_literal(sign) for sign in pattern), flags)
 
     return rule
 
 
-def _holds(before: str, after: str) -> Rule:
+def _contains(before: str, after: str) -> Rule:
     def rule(scope: Scope, node: SqlNode) -> Node:
         text = scope.text_constant(node.expression, f"the text that {scope.label(node)} looks for")
-        return _matches(scope.string(node.this, scope.label(node)), before + quoted(text) + after)
+        return _matches(scope.string(node.this, scope.label(node)), before + regex_literal(text) + after)
 
     return rule
 
@@ -58,7 +58,7 @@ def _trim(scope: Scope, node: SqlNode) -> Node:
 def _replace(scope: Scope, node: SqlNode) -> Node:
     old = scope.text_constant(node.expression, "the text that REPLACE looks for")
     if not old:
-        raise scope.source.error("REPLACE looks for an empty text", node, expected="at least one character")
+        raise scope.text.error("REPLACE looks for an empty text", node, expected="at least one character")
     replacement = node.args.get("replacement")
     new = "" if replacement is None else scope.text_constant(replacement, "the new text of REPLACE")
     return Call(Op.REPLACE, (scope.string(node.this, "REPLACE"),), Kind.STRING, (old, new))
@@ -97,9 +97,9 @@ _UNARY = frozenset({"this"})
 RULES: dict[type[SqlNode], tuple[Rule, frozenset[str]]] = {
     exp.Like: (_like(""), _BINARY),
     exp.ILike: (_like("i"), _BINARY),
-    exp.Contains: (_holds(".*", ".*"), _BINARY),
-    exp.StartsWith: (_holds("", ".*"), _BINARY),
-    exp.EndsWith: (_holds(".*", ""), _BINARY),
+    exp.Contains: (_contains(".*", ".*"), _BINARY),
+    exp.StartsWith: (_contains("", ".*"), _BINARY),
+    exp.EndsWith: (_contains(".*", ""), _BINARY),
     exp.Upper: (_unary(Op.UPPER, Kind.STRING), _UNARY),
     exp.Lower: (_unary(Op.LOWER, Kind.STRING), _UNARY),
     exp.Length: (_unary(Op.LENGTH, Kind.NUMBER), _UNARY),

@@ -6,7 +6,7 @@ from sqlglot import exp
 
 from rayforest.errors import did_you_mean
 from rayforest.kinds import Kind
-from rayforest.sql.nodes import PARTS, UNITS, Call, Literal, Node, Op
+from rayforest.sql.nodes import DATE_PARTS, UNITS, Call, Literal, Node, Op
 from rayforest.sql.position import SqlNode
 from rayforest.sql.scope import Rule, Scope
 
@@ -33,24 +33,22 @@ def moved(scope: Scope, node: SqlNode, interval: exp.Interval, sign: int) -> Nod
     """A timestamp plus or minus an interval: months by the calendar, weeks and shorter by their length."""
     value = scope.timestamp(node, "INTERVAL")
     if interval.args.get("unit") is None:
-        raise scope.source.error("the interval has no unit", interval, expected="INTERVAL 3 DAY or INTERVAL '3 days'")
+        raise scope.text.error("the interval has no unit", interval, expected="INTERVAL 3 DAY or INTERVAL '3 days'")
     unit = _unit(scope, interval, (*_MICROS, *_MONTHS))
     amount = interval.this
     if isinstance(amount, exp.Literal):
         try:
             count = sign * float(amount.this)
         except ValueError:
-            raise scope.source.error("the interval is no number", interval, expected="INTERVAL 3 DAY") from None
+            raise scope.text.error("the interval is no number", interval, expected="INTERVAL 3 DAY") from None
         if unit in _MONTHS:
             months = count * _MONTHS[unit]
             if not months.is_integer() or abs(months) > 12 * 9999:
-                raise scope.source.error(
-                    f"an interval of {unit}s must be whole", interval, expected="at most 9999 years"
-                )
+                raise scope.text.error(f"an interval of {unit}s must be whole", interval, expected="at most 9999 years")
             return Call(Op.ADD_MONTHS, (value,), Kind.TIMESTAMP, (int(months),))
         return _add_micros(value, Literal(float(round(count * _MICROS[unit])), Kind.NUMBER))
     if unit in _MONTHS:
-        raise scope.source.error(f"an interval of {unit}s must be a constant", interval, expected="INTERVAL 1 MONTH")
+        raise scope.text.error(f"an interval of {unit}s must be a constant", interval, expected="INTERVAL 1 MONTH")
     micros = _number(Op.MUL, scope.number(amount, "INTERVAL"), _constant(sign * _MICROS[unit]))
     return _add_micros(value, _number(Op.ROUND, micros))
 
@@ -73,7 +71,7 @@ def _unit(scope: Scope, node: SqlNode, valid: tuple[str, ...], name: str | None 
     for candidate in (unit, unit.removesuffix("s")):
         if candidate in valid:
             return candidate
-    raise scope.source.error(
+    raise scope.text.error(
         f"there is no unit {written!r} here", node, expected=", ".join(valid), next_step=did_you_mean(unit, valid)
     )
 
@@ -85,7 +83,7 @@ def _part(value: Node, part: str) -> Node:
 
 
 def _extract(scope: Scope, node: SqlNode) -> Node:
-    part = _unit(scope, node, (*PARTS, "epoch"), node.this.name)
+    part = _unit(scope, node, (*DATE_PARTS, "epoch"), node.this.name)
     return _part(scope.timestamp(node.expression, "EXTRACT"), part)
 
 
@@ -103,7 +101,7 @@ def _date_trunc(scope: Scope, node: SqlNode) -> Node:
 def _date_diff(scope: Scope, node: SqlNode) -> Node:
     """How many starts of the unit lie between the two, as in DuckDB: positive where the second is later."""
     if node.args.get("unit") is None:
-        raise scope.source.error("DATEDIFF needs a unit", node, expected="DATEDIFF('day', start, end)")
+        raise scope.text.error("DATEDIFF needs a unit", node, expected="DATEDIFF('day', start, end)")
     unit = _unit(scope, node, UNITS)
     end, start = (scope.timestamp(side, "DATEDIFF") for side in (node.this, node.expression))
     return _number(Op.SUB, _index(end, unit), _index(start, unit))
@@ -129,7 +127,7 @@ def _make_date(scope: Scope, node: SqlNode) -> Node:
 
 def _make_timestamp(scope: Scope, node: SqlNode) -> Node:
     if any(node.args.get(name) is None for name in ("year", "month", "day", "hour", "min", "sec")):
-        raise scope.source.error(
+        raise scope.text.error(
             "MAKE_TIMESTAMP takes six numbers", node, expected="MAKE_TIMESTAMP(year, month, day, hour, minute, second)"
         )
     day = Call(
@@ -140,7 +138,13 @@ def _make_timestamp(scope: Scope, node: SqlNode) -> Node:
     hour, minute, second = (scope.number(node.args[name], "MAKE_TIMESTAMP") for name in ("hour", "min", "sec"))
     valid = Call(
         Op.AND,
-        (*_in_clock(hour, 24), *_whole(hour), *_in_clock(minute, 60), *_whole(minute), *_in_clock(second, 60)),
+        (
+            *_is_clock_value(hour, 24),
+            *_is_whole(hour),
+            *_is_clock_value(minute, 60),
+            *_is_whole(minute),
+            *_is_clock_value(second, 60),
+        ),
         Kind.BOOLEAN,
     )
     micros = _number(
@@ -155,14 +159,14 @@ def _make_timestamp(scope: Scope, node: SqlNode) -> Node:
     return Call(Op.CASE, (valid, _add_micros(day, micros), Literal(None, Kind.TIMESTAMP)), Kind.TIMESTAMP)
 
 
-def _in_clock(value: Node, limit: int) -> tuple[Node, Node]:
+def _is_clock_value(value: Node, limit: int) -> tuple[Node, Node]:
     return (
         Call(Op.LE, (_constant(0), value), Kind.BOOLEAN),
         Call(Op.LT, (value, _constant(limit)), Kind.BOOLEAN),
     )
 
 
-def _whole(value: Node) -> tuple[Node]:
+def _is_whole(value: Node) -> tuple[Node]:
     return (Call(Op.EQ, (value, _number(Op.TRUNC, value)), Kind.BOOLEAN),)
 
 

@@ -11,7 +11,7 @@ from sqlglot import exp
 from rayforest.errors import ConfigError, did_you_mean
 from rayforest.kinds import Kind
 from rayforest.sql.nodes import Call, Column, Literal, Node, Op
-from rayforest.sql.position import Source, SqlNode
+from rayforest.sql.position import SqlNode, SqlText
 from rayforest.sql.to_polars import constant_value
 
 Rule: TypeAlias = "Callable[[Scope, SqlNode], Node]"
@@ -33,7 +33,7 @@ _HARMLESS = {"negate", "typed", "safe", "coalesce", "ignore_nulls", "date_part_b
 class Scope:
     """Lowers sqlglot's nodes to typed ones against the columns of one table."""
 
-    source: Source
+    text: SqlText
     columns: Mapping[str, Kind]
     rules: Mapping[type[SqlNode], tuple[Rule, frozenset[str]]]
     """By node type: the rule, and the node's arguments that it reads."""
@@ -52,7 +52,7 @@ class Scope:
         rule, read = entry
         unread = [name for name, value in node.args.items() if value and name not in read and name not in _HARMLESS]
         if unread:
-            raise self.source.error(
+            raise self.text.error(
                 f"{self.label(node)} with {unread[0]!r} is not offered",
                 node,
                 next_step="write it without that argument or clause",
@@ -61,9 +61,9 @@ class Scope:
         if node.args.get("negate"):  # NOT LIKE
             typed = Call(Op.NOT, (typed,), Kind.BOOLEAN)
         if typed.depth > MAX_DEPTH:
-            raise self.source.too_deep()
+            raise self.text.too_deep()
         if typed.size > MAX_SIZE:
-            raise self.source.error(
+            raise self.text.error(
                 "the expression is too large", expected=f"at most {MAX_SIZE} operations", found=f"{typed.size}",
                 next_step="split it into several features; each use of a nested division, NULLIF or ROUND counts",
             )  # fmt: skip
@@ -72,7 +72,7 @@ class Scope:
     def label(self, node: SqlNode) -> str:
         """What the text calls a function, and sqlglot an operator."""
         if isinstance(node, exp.Func) and "start" in node.meta:
-            return self.source.sql[node.meta["start"] : node.meta["end"] + 1].upper()
+            return self.text.sql[node.meta["start"] : node.meta["end"] + 1].upper()
         return node.sql_name() if isinstance(node, exp.Func) else node.key.upper()
 
     def column(self, name: str, node: SqlNode) -> Column:
@@ -83,14 +83,14 @@ class Scope:
         if len(near) == 1:
             return Column(near[0], self.columns[near[0]])
         if near:
-            raise self.source.error(
+            raise self.text.error(
                 f"the column {name!r} is ambiguous", node, expected="one of " + ", ".join(map(repr, near)),
                 next_step="write the name exactly, in double quotes",
             )  # fmt: skip
         hint = did_you_mean(name, self.columns)
         if isinstance(node, exp.Column) and node.this.args.get("quoted"):
             hint += f"; text goes in single quotes: '{name}'"
-        raise self.source.error(f"there is no column {name!r}", node, expected="a column of the data", next_step=hint)
+        raise self.text.error(f"there is no column {name!r}", node, expected="a column of the data", next_step=hint)
 
     def as_kind(self, node: SqlNode, kind: Kind, role: str) -> Node:
         """A node that must be of a kind; `role` says whose argument it is, for the message."""
@@ -126,7 +126,7 @@ class Scope:
             return value
         if kind is Kind.TIMESTAMP and value.kind is Kind.STRING and isinstance(value, Literal) and value.value:
             return self.cast_literal(value, kind, node)
-        raise self.source.error(
+        raise self.text.error(
             f"{role} takes a {kind}",
             node,
             expected=f"a {kind}",
@@ -138,7 +138,7 @@ class Scope:
         """A constant cast now, so that both compilers see a constant of the right kind."""
         result = constant_value(Call(Op.CAST, (value,), kind))
         if result.value is None and value.value is not None:
-            raise self.source.error(
+            raise self.text.error(
                 f"the text is not a {kind}", node, expected=f"text that reads as a {kind}",
                 next_step="2024-02-29 or 2024-02-29 23:59:59" if kind is Kind.TIMESTAMP else "",
             )  # fmt: skip
@@ -148,7 +148,7 @@ class Scope:
         """A string literal, '' included."""
         if isinstance(node, exp.Literal) and node.is_string:
             return str(node.this)
-        raise self.source.error(f"{role} must be a constant text", node, expected="text in single quotes")
+        raise self.text.error(f"{role} must be a constant text", node, expected="text in single quotes")
 
     def whole_constant(self, node: SqlNode, role: str, least: int, most: int) -> int:
         """An integer literal within bounds."""
@@ -160,7 +160,7 @@ class Scope:
             and least <= value.value <= most
         ):
             return int(value.value)
-        raise self.source.error(f"{role} must be a constant", node, expected=f"a whole number from {least} to {most}")
+        raise self.text.error(f"{role} must be a constant", node, expected=f"a whole number from {least} to {most}")
 
 
 _HINTS = {

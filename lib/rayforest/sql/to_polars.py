@@ -23,7 +23,7 @@ _SPANS = {"year": "1y", "quarter": "1q", "month": "1mo", "week": "1w"} | {
     "minute": "1m",
     "second": "1s",
 }
-_PARTS = {"dow": "weekday", "isodow": "weekday", "doy": "ordinal_day", "isoyear": "iso_year"}
+_POLARS_DATE_PARTS = {"dow": "weekday", "isodow": "weekday", "doy": "ordinal_day", "isoyear": "iso_year"}
 _CASTS: dict[tuple[Kind, Kind], Callable[[pl.Expr], pl.Expr]] = {
     (Kind.BOOLEAN, Kind.NUMBER): lambda value: value.cast(pl.Float64),
     (Kind.STRING, Kind.NUMBER): casts.text_to_number,
@@ -166,7 +166,7 @@ def _trim(value: pl.Expr, side: str, characters: str) -> pl.Expr:
 
 
 def _extract(value: pl.Expr, part: str) -> pl.Expr:
-    number: pl.Expr = getattr(value.dt, _PARTS.get(part, part))()
+    number: pl.Expr = getattr(value.dt, _POLARS_DATE_PARTS.get(part, part))()
     number = number.cast(pl.Float64)  # Polars' own Int8 would overflow in hour * 60
     return number.replace(7.0, 0.0) if part == "dow" else number
 

@@ -168,7 +168,7 @@ def plan_inputs(version: Version, inputs: Inputs, shard_rows: int | None, execut
     Raises:
         InputError: an input is unreadable.
     """
-    version.create(_TABLE, TABLE.write(_how_read(inputs.source) | inputs.schema.as_dict()))
+    version.create(_TABLE, TABLE.write(_reading_options(inputs.source) | inputs.schema.as_dict()))
     whole = 1 if shard_rows else 2
     pieces = _pieces(inputs, shard_rows or SHARD_ROWS, executor)
     return version.write_plan(
@@ -238,7 +238,7 @@ def _remembered(destination: str, source: Source) -> tuple[dict[tuple[str, int, 
         return None
 
     def schema_of(document: Document) -> TableSchema | None:
-        is_same = all(document.get(key) == value for key, value in _how_read(source).items())
+        is_same = all(document.get(key) == value for key, value in _reading_options(source).items())
         return TableSchema.from_dict(document) if is_same and document.version == TABLE.version else None
 
     plan, schema = version.plan(), version.load(_TABLE, TABLE, schema_of)
@@ -247,7 +247,7 @@ def _remembered(destination: str, source: Source) -> tuple[dict[tuple[str, int, 
     return {(i.path, i.size, i.stamp): i.identity for i in plan.inputs()}, schema
 
 
-def _how_read(source: Source) -> dict[str, Any]:
+def _reading_options(source: Source) -> dict[str, Any]:
     """What else than the files decides their columns."""
     csv = None if source.csv is None else asdict(source.csv)
     return json.loads(canonical_json({"format": source.format, "csv": csv}))  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from rayforest.engine.shards import Piece
+from rayforest.engine.shards import Piece, RowRange
 from rayforest.process_settings import ARROW_THREADS
 from rayforest.tables.batch import BATCH_ROWS, RawBatch
 from rayforest.tables.columnar import check_names, decoded_names, stored_batch
@@ -38,22 +38,23 @@ def ipc_schema(uri: str) -> pa.Schema:
         return decoded_names(reader.schema)
 
 
-def read_ipc(uri: str, path: str, columns: Sequence[str], *, first_row: int, rows: int) -> Iterator[RawBatch]:
-    """Rows `first_row` .. `first_row + rows` of the asked columns.
+def read_ipc(row_range: RowRange, columns: Sequence[str]) -> Iterator[RawBatch]:
+    """The rows of a range: the asked columns.
 
     Raises:
         InputError: the file is damaged (every value is validated), or a column is missing.
     """
+    uri, first_row, stop_row = row_range.uri, row_range.first_row, row_range.first_row + row_range.rows
     check_names(uri, tuple(columns), ipc_schema(uri))
     at = 0
     with errors_name_the_file(uri):
         for batch in _batches(uri, columns):
-            begin, stop = max(0, first_row - at), min(batch.num_rows, first_row + rows - at)
+            begin, stop = max(0, first_row - at), min(batch.num_rows, stop_row - at)
             for cut in range(begin, stop, BATCH_ROWS):
                 table = pa.Table.from_batches([batch]).slice(cut, min(BATCH_ROWS, stop - cut)).select(list(columns))
-                yield stored_batch(path, table, np.arange(at + cut, at + cut + table.num_rows))
+                yield stored_batch(row_range.path, table, np.arange(at + cut, at + cut + table.num_rows))
             at += batch.num_rows
-            if at >= first_row + rows:
+            if at >= stop_row:
                 return
 
 

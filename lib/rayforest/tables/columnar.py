@@ -104,11 +104,11 @@ def can_read(columns: tuple[str, ...], schema: pa.Schema) -> bool:
 
 def _first_refused(columns: tuple[str, ...], schema: pa.Schema) -> tuple[str, int] | None:
     """The first column that cannot be read, and how often the schema has it."""
-    return _look_for_refused(columns, schema.serialize().to_pybytes())  # equal schemas may differ in their metadata
+    return _cached_first_refused(columns, schema.serialize().to_pybytes())  # equal schemas may differ in their metadata
 
 
 @lru_cache(maxsize=64)  # thousands of files have one schema
-def _look_for_refused(columns: tuple[str, ...], encoded: bytes) -> tuple[str, int] | None:
+def _cached_first_refused(columns: tuple[str, ...], encoded: bytes) -> tuple[str, int] | None:
     schema = pa.ipc.read_schema(pa.py_buffer(encoded))
     counts = Counter(schema.names)
     for column in columns:

@@ -57,12 +57,12 @@ def inexact_integer(value: pl.Expr, stored: pl.DataType) -> pl.Expr:
     if stored == pl.String:
         digits = value.str.extract(_LONG_INTEGER, 1)
         exact = digits.cast(pl.Int128, strict=False)
-        return (digits.is_not_null() & _comes_back(exact).fill_null(value=False).not_()).fill_null(value=False)
+        return (digits.is_not_null() & _round_trips(exact).fill_null(value=False).not_()).fill_null(value=False)
     if stored.is_integer() and stored not in EXACT_NUMBERS:
-        return _comes_back(value.cast(pl.Int128)).not_().fill_null(value=False)
+        return _round_trips(value.cast(pl.Int128)).not_().fill_null(value=False)
     if stored.is_decimal():
         whole = value.cast(pl.Int128, strict=False)
-        return (whole.abs().gt(2**53) & _comes_back(whole).not_()).fill_null(value=False)
+        return (whole.abs().gt(2**53) & _round_trips(whole).not_()).fill_null(value=False)
     return pl.lit(value=False)
 
 
@@ -73,7 +73,7 @@ EXACT_NUMBERS = (
 """Stored types of which every value is a double."""
 
 
-def _comes_back(value: pl.Expr) -> pl.Expr:
+def _round_trips(value: pl.Expr) -> pl.Expr:
     """Whether a 128-bit integer is the same after a double."""
     return value.cast(pl.Float64).cast(pl.Int128, strict=False).eq(value)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rayforest.engine.shards import Piece, Slice
+from rayforest.engine.shards import Piece, RowRange
 from rayforest.errors import InputError
 from rayforest.process_settings import ARROW_THREADS
 from rayforest.tables.batch import BATCH_ROWS, RawBatch
@@ -96,11 +96,11 @@ def parquet_footer(uri: str) -> Footer:
         identity = _identity(uri, source)  # before pyarrow: it says what a file is that is none
         with _parquet_file(source) as file:
             schema = decoded_names(file.schema_arrow)
-            return Footer(identity, schema, _pieces(file.metadata), _far_columns(file.metadata, schema))
+            return Footer(identity, schema, _pieces(file.metadata), _columns_beyond_ns(file.metadata, schema))
 
 
-def _far_columns(metadata: pq.FileMetaData, schema: pa.Schema) -> frozenset[str]:
-    reach = _reaches(schema)
+def _columns_beyond_ns(metadata: pq.FileMetaData, schema: pa.Schema) -> frozenset[str]:
+    reach = _nanosecond_limits(schema)
     if not reach:
         return frozenset()
     places = {place: metadata.schema.column(place).path for place in range(metadata.num_columns)}
@@ -116,11 +116,11 @@ def _far_columns(metadata: pq.FileMetaData, schema: pa.Schema) -> frozenset[str]
 
 
 @lru_cache(maxsize=64)  # thousands of files have one schema
-def _reaches(schema: pa.Schema) -> dict[str, int]:
-    return {field.name: limit for field in schema if (limit := _reach(field.type))}
+def _nanosecond_limits(schema: pa.Schema) -> dict[str, int]:
+    return {field.name: limit for field in schema if (limit := _nanosecond_limit(field.type))}
 
 
-def _reach(stored: pa.DataType) -> int | None:
+def _nanosecond_limit(stored: pa.DataType) -> int | None:
     """The stored number from which on nanoseconds do not hold a date or time; None for other types."""
     if pa.types.is_date32(stored):
         return 2**63 // (86_400 * 10**9)
@@ -147,24 +147,24 @@ def parquet_schema(uri: str) -> pa.Schema:
         return decoded_names(file.schema_arrow)
 
 
-def read_parquet(part: Slice, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[RawBatch]:
-    """The rows of a slice: the asked columns, and those of the optional ones that the file has, page by page.
+def read_parquet(row_range: RowRange, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[RawBatch]:
+    """The rows of a range: the asked columns, and those of the optional ones that the file has, page by page.
 
     Raises:
         InputError: the file is not the one that was planned, is damaged (page checksums are verified where it has
             them), or lacks a column.
     """
-    with _opened(part.uri, part.identity) as file:
+    with _opened(row_range.uri, row_range.identity) as file:
         stored = file.schema_arrow
         names = [*columns, *(name for name in optional if name in stored.names)]
-        check_names(part.uri, tuple(names), stored)
-        group_start = 0
+        check_names(row_range.uri, tuple(names), stored)
+        group_start, stop = 0, row_range.first_row + row_range.rows
         for index in range(file.metadata.num_row_groups):
             group_rows = file.metadata.row_group(index).num_rows
-            low, high = max(0, part.first_row - group_start), min(group_rows, part.first_row + part.rows - group_start)
+            low, high = max(0, row_range.first_row - group_start), min(group_rows, stop - group_start)
             if low < high:
                 for table, start in _group(file, index, names, low, high):
-                    yield stored_batch(part.path, table, np.arange(start, start + table.num_rows) + group_start)
+                    yield stored_batch(row_range.path, table, np.arange(start, start + table.num_rows) + group_start)
             group_start += group_rows
 
 

@@ -61,9 +61,9 @@ class Expansion:
         if not rest and not fixed.is_dir():
             return fixed.parent, [fixed]
         if rest and not any(map(glob.has_magic, rest)):
-            raise _nothing_there(pattern, full)
+            raise _not_found(pattern, full)
         if rest and not (glob.has_magic(rest[0]) and fixed.is_dir()):
-            raise _nothing_there(pattern, fixed / rest[0])
+            raise _not_found(pattern, fixed / rest[0])
         if not rest and self.results.is_result(fixed):
             return fixed, self._current_version(pattern, fixed)
         if (owner := self.results.owner(fixed)) is not None:
@@ -189,7 +189,7 @@ def _fail(error: OSError) -> None:
     raise error
 
 
-def _nothing_there(pattern: str, path: Path) -> InputError:
+def _not_found(pattern: str, path: Path) -> InputError:
     missing, parent = path.name, path.parent
     while not parent.exists():
         missing, parent = parent.name, parent.parent

@@ -1,6 +1,6 @@
 """Raw tables: list the files of a source, cut them into pieces, name their columns, read their rows.
 
-Every row of a slice comes out once, in file order: as values in `RawBatch.table`, or in `RawBatch.broken` with the
+Every row of a range comes out once, in file order: as values in `RawBatch.table`, or in `RawBatch.broken` with the
 reason why its text could not become values.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from rayforest.engine.shards import InputFile, Piece, Slice
+from rayforest.engine.shards import InputFile, Piece, RowRange
 from rayforest.errors import InputError
 from rayforest.kinds import Kind
 from rayforest.tables.arrow_ipc import ipc_contents, ipc_schema, read_ipc
@@ -107,7 +107,7 @@ def _text_column(name: str, guess: Guess) -> FileColumn:
 
 
 def _text_look(file: SourceFile, has_rows: bool, columns: tuple[FileColumn, ...]) -> FileLook:
-    return FileLook(_stamped(file), has_rows, _beside(columns, _hive(file)), None)
+    return FileLook(_stamped(file), has_rows, _with_hive_columns(columns, _hive(file)), None)
 
 
 def _stored_look(file: SourceFile) -> FileLook:
@@ -117,7 +117,7 @@ def _stored_look(file: SourceFile) -> FileLook:
     else:
         identity, (schema, pieces), far = _stamped(file), ipc_contents(file.uri), frozenset[str]()
     columns = file_columns(schema.serialize().to_pybytes(), far)
-    return FileLook(identity, bool(pieces), _beside(columns, _hive(file)), pieces)
+    return FileLook(identity, bool(pieces), _with_hive_columns(columns, _hive(file)), pieces)
 
 
 def _hive(file: SourceFile) -> tuple[FileColumn, ...]:
@@ -127,7 +127,7 @@ def _hive(file: SourceFile) -> tuple[FileColumn, ...]:
     )
 
 
-def _beside(columns: tuple[FileColumn, ...], hive: tuple[FileColumn, ...]) -> tuple[FileColumn, ...]:
+def _with_hive_columns(columns: tuple[FileColumn, ...], hive: tuple[FileColumn, ...]) -> tuple[FileColumn, ...]:
     """The columns of a file with those of its folders, which take the place of its own of that name."""
     if not hive:
         return columns
@@ -136,11 +136,11 @@ def _beside(columns: tuple[FileColumn, ...], hive: tuple[FileColumn, ...]) -> tu
 
 
 def inspect(file: SourceFile, source: Source, *, shard_rows: int) -> InputFile:
-    """Open a file: find the parts that can be read alone, and what identifies its contents.
+    """Open a file: find the pieces that can be read alone, and what identifies its contents.
 
     Parquet and Arrow: one piece a row group or record batch. CSV: byte ranges at line starts of at most `shard_rows`
     rows and about 16 MB; a compressed file, or one in an encoding such as UTF-16, is one piece, addressed by row, and
-    every slice of it is read from the file's beginning.
+    every range of it is read from the file's beginning.
 
     Raises:
         InputError: the file is damaged, or not what its format says.
@@ -165,16 +165,16 @@ def columns(file: SourceFile, source: Source) -> dict[str, Kind]:
     return TableSchema.of([(file.path, True, look(file, source).columns)]).kinds
 
 
-def column_names(part: Slice, source: Source) -> set[str]:
-    """Names of the columns in the file of a slice, readable or not, and of its hive folders."""
-    match format_of(part.uri, source):
+def column_names(row_range: RowRange, source: Source) -> set[str]:
+    """Names of the columns in the file of a row range, readable or not, and of its hive folders."""
+    match format_of(row_range.uri, source):
         case "parquet":
-            names = parquet_schema(part.uri).names
+            names = parquet_schema(row_range.uri).names
         case "arrow":
-            names = ipc_schema(part.uri).names
+            names = ipc_schema(row_range.uri).names
         case "csv":
-            names = read_head(part.uri, csv_format(part.uri, source)).names
-    return {*names, *hive_columns(part.path)}
+            names = read_head(row_range.uri, csv_format(row_range.uri, source)).names
+    return {*names, *hive_columns(row_range.path)}
 
 
 def unsupported_columns(file: SourceFile) -> dict[str, str]:
@@ -184,61 +184,63 @@ def unsupported_columns(file: SourceFile) -> dict[str, str]:
     return {field.name: str(field.type) for field in _schema(file) if kind_of(field) is None}
 
 
-def read(part: Slice, source: Source, columns: Sequence[str], *, optional: Sequence[str] = ()) -> Iterator[RawBatch]:
-    """Read the rows of a slice.
+def read(
+    row_range: RowRange, source: Source, columns: Sequence[str], *, optional: Sequence[str] = ()
+) -> Iterator[RawBatch]:
+    """Read the rows of a range.
 
     Args:
-        part: rows of one file, from a plan over `inspect`ed files.
+        row_range: rows of one file, from a plan over `inspect`ed files.
         source: the source that listed the file.
         columns: names of the columns to read, in the order that `RawBatch.table` is to have.
         optional: further columns; those that the file does not have are left out.
 
     Yields:
-        Batches of at most 131,072 rows; their `table` rows and `broken` rows add up to the rows of the slice.
+        Batches of at most 131,072 rows; their `table` rows and `broken` rows add up to those of the range.
 
     Raises:
         InputError: the file changed since it was planned, is damaged, or lacks a column.
     """
-    form = format_of(part.uri, source)
-    if not part.rows:
-        _refuse_changed(part, form)
+    form = format_of(row_range.uri, source)
+    if not row_range.rows:
+        _refuse_changed(row_range, form)
         return
-    hive = hive_columns(part.path)
+    hive = hive_columns(row_range.path)
     if optional and (form != "parquet" or hive):
-        there = column_names(part, source)
+        there = column_names(row_range, source)
         columns, optional = [*columns, *(name for name in optional if name in there)], ()
     stored = [name for name in columns if name not in hive]
     match form:
         case "parquet":
-            batches = read_parquet(part, stored, optional)
+            batches = read_parquet(row_range, stored, optional)
         case "arrow":
-            _refuse_changed(part, form)
-            batches = read_ipc(part.uri, part.path, stored, first_row=part.first_row, rows=part.rows)
+            _refuse_changed(row_range, form)
+            batches = read_ipc(row_range, stored)
         case "csv":
-            _refuse_changed(part, form)
-            batches = read_rows(part, csv_format(part.uri, source), stored)
+            _refuse_changed(row_range, form)
+            batches = read_rows(row_range, csv_format(row_range.uri, source), stored)
     found = 0
     for batch in batches:
         found += len(batch.rows) + len(batch.broken)
         yield _with_hive(batch, hive, columns) if len(stored) < len(columns) else batch
-    if found != part.rows:
-        raise changed_file(part.uri, expected=f"{part.rows} rows", found=f"{found} rows")
+    if found != row_range.rows:
+        raise changed_file(row_range.uri, expected=f"{row_range.rows} rows", found=f"{found} rows")
 
 
 def read_all(
-    parts: Sequence[Slice], source: Source, columns: Sequence[str], *, optional: Sequence[str] = ()
+    ranges: Sequence[RowRange], source: Source, columns: Sequence[str], *, optional: Sequence[str] = ()
 ) -> Iterator[RawBatch]:
-    """Read the rows of slices in order, as `read` does, but many small files at once where that gives the same."""
-    for group in groups_of_small_files(parts):
+    """Read the rows of ranges in order, as `read` does, but many small files at once where that gives the same."""
+    for group in groups_of_small_files(ranges):
         tables = None
         if len(group) > 1 and all(format_of(p.uri, source) == "parquet" and not hive_columns(p.path) for p in group):
             tables = read_small_files(group, columns, optional)
         if tables is not None:
-            for part, table in zip(group, tables, strict=True):
-                yield RawBatch(part.path, np.arange(part.rows), table)
+            for row_range, table in zip(group, tables, strict=True):
+                yield RawBatch(row_range.path, np.arange(row_range.rows), table)
         else:
-            for part in group:
-                yield from read(part, source, columns, optional=optional)
+            for row_range in group:
+                yield from read(row_range, source, columns, optional=optional)
 
 
 def csv_format(path: str, source: Source) -> CsvFormat:
@@ -257,21 +259,21 @@ def _stamped(file: SourceFile) -> str:
     return f"{file.size}-{file.stamp}"
 
 
-def _refuse_changed(part: Slice, form: FileFormat) -> None:
+def _refuse_changed(row_range: RowRange, form: FileFormat) -> None:
     try:
         if form == "parquet":
-            identity = footer_identity(part.uri)
+            identity = footer_identity(row_range.uri)
         else:
-            status = Path(part.uri).stat()
+            status = Path(row_range.uri).stat()
             identity = f"{status.st_size}-{status.st_mtime_ns}"
     except OSError as error:
         raise InputError(
-            f"{part.uri} cannot be read any more",
+            f"{row_range.uri} cannot be read any more",
             found=(error.strerror or "").lower(),
             next_step="see to its permissions, or run again: the files are listed anew",
         ) from error
-    if identity != part.identity:
-        raise changed_file(part.uri)
+    if identity != row_range.identity:
+        raise changed_file(row_range.uri)
 
 
 def _with_hive(batch: RawBatch, hive: dict[str, str | None], columns: Sequence[str]) -> RawBatch:

@@ -3,7 +3,7 @@
 from rayforest.engine.executors.choose import choose_executor, refuse_unreachable
 from rayforest.engine.executors.executor import Executor, Outcome, OverdueError, WorkerLostError
 from rayforest.engine.executors.on_ray import RayExecutor
-from rayforest.engine.executors.threads import InProcess, cancelled, computed
+from rayforest.engine.executors.threads import InProcess, cancelled, release_slot
 
 __all__ = [
     "Executor",
@@ -14,6 +14,6 @@ __all__ = [
     "WorkerLostError",
     "cancelled",
     "choose_executor",
-    "computed",
     "refuse_unreachable",
+    "release_slot",
 ]

@@ -77,13 +77,13 @@ class RayExecutor(Executor):
 
     def calls(self, fn: Callable[..., R], state: Callable[[], Any] | None, timeout_s: float | None) -> Calls[R]:
         if state is None:
-            return RayTasks(fn, timeout_s, self._see_that_ray_lives)
-        return RayActors(fn, state, self._limit, self._see_that_ray_lives)
+            return RayTasks(fn, timeout_s, self._check_own_ray)
+        return RayActors(fn, state, self._limit, self._check_own_ray)
 
     def close(self) -> None:
         self._stack.close()
 
-    def _see_that_ray_lives(self) -> None:
+    def _check_own_ray(self) -> None:
         """Where this executor started Ray; where it did not, Ray itself ends the process after a minute."""
         if self._head is not None and self._head.has_ended():
             raise UnfinishedError(

@@ -25,7 +25,7 @@ _VARIABLE = "RAY_ADDRESS"
 _CLIENT = "ray://"
 
 
-class _SilentError(Exception):
+class _NoAnswerError(Exception):
     """Nothing answers; says what was found instead."""
 
 
@@ -79,35 +79,35 @@ def find_ray(address: RayAddress) -> FoundRay:
         ConfigError: the address is malformed, nothing answers, or what answers is not a Ray that this process can use.
     """
     try:
-        return within(LIMIT_S, lambda: _running_here(address) if address.text == "auto" else _named(address))
+        return within(LIMIT_S, lambda: _local_ray(address) if address.text == "auto" else _named_ray(address))
     except TimeoutError:
-        raise _nothing_answers(address, f"no answer within {LIMIT_S:.0f} s") from None
-    except _SilentError as error:
-        raise _nothing_answers(address, str(error)) from None
+        raise _no_answer_error(address, f"no answer within {LIMIT_S:.0f} s") from None
+    except _NoAnswerError as error:
+        raise _no_answer_error(address, str(error)) from None
     except (ImportError, AttributeError):  # a version of Ray that has its parts elsewhere must find out by itself
         return FoundRay(address.text)
 
 
-def _named(address: RayAddress) -> FoundRay:
+def _named_ray(address: RayAddress) -> FoundRay:
     host, port = _host_and_port(address)
-    if not address.text.startswith(_CLIENT) and (outside := _outside(host)) != host:
+    if not address.text.startswith(_CLIENT) and (outside := _as_ray_resolves(host)) != host:
         # Ray replaces the loopback by the machine's own address, where a Ray of the loopback does not listen.
         try:
-            _ask(address, outside, port)
-        except _SilentError:
-            _ask(address, host, port)
+            _probe(address, outside, port)
+        except _NoAnswerError:
+            _probe(address, host, port)
             return FoundRay(address.text, on_loopback=True)
         return FoundRay(address.text)
-    _ask(address, host, port)
+    _probe(address, host, port)
     return FoundRay(address.text)
 
 
-def _outside(host: str) -> str:
+def _as_ray_resolves(host: str) -> str:
     """The address that Ray uses for a host."""
     return str(_ray("_private.services").resolve_ip_for_localhost(host))
 
 
-def _running_here(address: RayAddress) -> FoundRay:
+def _local_ray(address: RayAddress) -> FoundRay:
     """The Ray that runs on this machine; of several, one that takes this process. Ray's record of the last one is only
     taken where that one answers.
     """
@@ -116,8 +116,8 @@ def _running_here(address: RayAddress) -> FoundRay:
     dead, refused = [], []
     for found in dict.fromkeys([*find(), *([recorded] if recorded else [])]):
         try:
-            return _named(RayAddress(found, address.from_environment))
-        except _SilentError as error:
+            return _named_ray(RayAddress(found, address.from_environment))
+        except _NoAnswerError as error:
             dead.append(f"{found}: {error}")
         except ConfigError as error:  # of another user, or of another environment
             refused.append(error)
@@ -145,19 +145,19 @@ def _host_and_port(address: RayAddress) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def _ask(address: RayAddress, host: str, port: int) -> None:
+def _probe(address: RayAddress, host: str, port: int) -> None:
     """See that the right Ray answers.
 
     Raises:
-        _SilentError: nothing answers.
+        _NoAnswerError: nothing answers.
         ConfigError: something else answers, or refuses.
     """
     try:
         socket.create_connection((host, port), timeout=_CONNECT_S).close()
     except socket.gaierror:
-        raise _SilentError(f"there is no machine {host}") from None
+        raise _NoAnswerError(f"there is no machine {host}") from None
     except (OSError, UnicodeError) as error:
-        raise _SilentError(f"{getattr(error, 'strerror', None) or error}".lower()) from None
+        raise _NoAnswerError(f"{getattr(error, 'strerror', None) or error}".lower()) from None
     channel = _ray("_private.gcs_utils").create_gcs_channel(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     with contextlib.closing(channel):
         if address.text.startswith(_CLIENT):
@@ -242,11 +242,11 @@ def _grpc_errors(address: RayAddress, wanted: str) -> Iterator[None]:
         if status in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
             raise _token_error(address, presented=_presents_token()) from None
         if status is grpc.StatusCode.DEADLINE_EXCEEDED:
-            raise _SilentError(f"the port is open, but no answer came within {_ANSWER_S:.0f} s") from None
+            raise _NoAnswerError(f"the port is open, but no answer came within {_ANSWER_S:.0f} s") from None
         if "http1" in details.lower():
             found = "a server that speaks HTTP, as Ray's dashboard does"
         elif status is grpc.StatusCode.UNAVAILABLE:
-            raise _SilentError("the port is open, but what listens there does not speak Ray's protocol") from None
+            raise _NoAnswerError("the port is open, but what listens there does not speak Ray's protocol") from None
         else:
             found = "another service" if status is grpc.StatusCode.UNIMPLEMENTED else f"status {status.name}"
         raise ConfigError(
@@ -276,7 +276,7 @@ def _token_error(address: RayAddress, *, presented: bool) -> ConfigError:
     )
 
 
-def _nothing_answers(address: RayAddress, found: str) -> ConfigError:
+def _no_answer_error(address: RayAddress, found: str) -> ConfigError:
     return ConfigError(
         f"no Ray cluster answers at {address}",
         expected="a running Ray cluster",

@@ -23,8 +23,8 @@ class RayTasks:
     from there and not from when it was queued.
     """
 
-    def __init__(self, fn: Callable[..., Any], timeout_s: float | None, see_that_ray_lives: Callable[[], None]) -> None:
-        self._ray, self._timeout_s, self._see_that_ray_lives = imported_ray(), timeout_s, see_that_ray_lives
+    def __init__(self, fn: Callable[..., Any], timeout_s: float | None, check_own_ray: Callable[[], None]) -> None:
+        self._ray, self._timeout_s, self._check_own_ray = imported_ray(), timeout_s, check_own_ray
         self._task = self._ray.remote(_run_task).options(num_cpus=1, max_retries=0, num_returns="streaming")
         self._function = self._ray.put(self._ray.cloudpickle.dumps((fn, panics_are_hidden())))
         self._begun: dict[Any, float | None] = {}
@@ -40,7 +40,7 @@ class RayTasks:
         if self._begun and not any(handle in self._done for handle in flight):
             ready, _ = self._ray.wait(list(self._begun), num_returns=1, timeout=POLL_S, fetch_local=False)
             if not ready:
-                self._see_that_ray_lives()
+                self._check_own_ray()
                 self._report_waiting()
             for handle in ready:
                 self._advance(handle)
@@ -100,9 +100,9 @@ class RayActors:
         fn: Callable[..., Any],
         state: Callable[[], Any],
         limit: int | None,
-        see_that_ray_lives: Callable[[], None],
+        check_own_ray: Callable[[], None],
     ) -> None:
-        self._ray, self._limit, self._see_that_ray_lives = imported_ray(), limit, see_that_ray_lives
+        self._ray, self._limit, self._check_own_ray = imported_ray(), limit, check_own_ray
         self._pickled = self._ray.put(self._ray.cloudpickle.dumps((fn, state, panics_are_hidden())))
         self._load: dict[Any, int] = {}
         self._rooms: dict[Any, int] = {}
@@ -120,7 +120,7 @@ class RayActors:
     def finished(self, flight: Sequence[Any]) -> Iterator[tuple[Any, Any, BaseException | None]]:
         ready, _ = self._ray.wait(list(flight), num_returns=1, timeout=POLL_S, fetch_local=False)
         if not ready:
-            self._see_that_ray_lives()
+            self._check_own_ray()
         for handle in ready:
             actor = self._actor_of.pop(handle)
             if actor in self._load:

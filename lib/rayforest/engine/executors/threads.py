@@ -45,31 +45,31 @@ def cancelled() -> bool:
     return event is not None and event.is_set()
 
 
-def computed() -> None:
-    """The calling item has little left but to wait for a disk or a network: the next one may begin."""
-    place: _Place | None = getattr(_thread, "place", None)
-    if place is not None:
-        place.leave()
+def release_slot() -> None:
+    """Let the next item begin: the calling one has little left but to wait for a disk or a network."""
+    slot: _ComputeSlot | None = getattr(_thread, "slot", None)
+    if slot is not None:
+        slot.release()
 
 
-class _Place:
+class _ComputeSlot:
     """The right of one thread to compute, given back once."""
 
-    def __init__(self, places: Semaphore) -> None:
-        places.acquire()
-        self._places: Semaphore | None = places
+    def __init__(self, slots: Semaphore) -> None:
+        slots.acquire()
+        self._slots: Semaphore | None = slots
 
-    def leave(self) -> None:
-        if self._places is not None:
-            self._places.release()
-            self._places = None
+    def release(self) -> None:
+        if self._slots is not None:
+            self._slots.release()
+            self._slots = None
 
 
 class _ThreadCalls(Generic[R]):
     """Calls in a pool of threads, of which so many compute at once as there are workers."""
 
     def __init__(self, fn: Callable[[Any], R], workers: int, timeout_s: float | None) -> None:
-        self._fn, self._places = fn, Semaphore(workers)
+        self._fn, self._slots = fn, Semaphore(workers)
         self._cancelled = Event()
         self._overdue = _OverdueThreads(timeout_s)
         self._started = 0
@@ -96,14 +96,14 @@ class _ThreadCalls(Generic[R]):
         _thread.cancelled = self._cancelled
 
     def _run(self, item: Any, number: int) -> R:
-        place = _thread.place = _Place(self._places)
+        slot = _thread.slot = _ComputeSlot(self._slots)
         try:
             if self._cancelled.is_set():
                 raise CancelledError
             with self._overdue.watch(number):
                 return self._fn(item)
         finally:
-            place.leave()
+            slot.release()
 
 
 class _OverdueThreads:

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from rayforest.engine.shards import Slice
+from rayforest.engine.shards import RowRange
 from rayforest.tables.batch import RawBatch, Source, SourceFile
 from rayforest.tables.conversion import frame_of
 from rayforest.tables.csv import read_head, read_rows
@@ -68,8 +68,8 @@ def sample(file: SourceFile, source: Source, names: Sequence[str], *, much: bool
     spans += [(begin, min(few, total - begin)) for begin in (max(rows, total // 2), max(rows + few, total - few))]
     for begin, count in spans:
         if count > 0:
-            part = Slice(file.path, file.uri, file.size, file.stamp, inspected.identity, begin, count, 0, 0)
-            tables = [batch.table for batch in read(part, source, names)]
+            row_range = RowRange(file.path, file.uri, file.size, file.stamp, inspected.identity, begin, count, 0, 0)
+            tables = [batch.table for batch in read(row_range, source, names)]
             if tables:
                 yield Run(frame_of(pa.concat_tables(tables)), first=begin == 0)
 
@@ -80,8 +80,8 @@ def _sample_text(file: SourceFile, source: Source, names: Sequence[str], *, much
     own = [name for name in names if name not in hive]
 
     def run(start: int, stop: int, rows: int, *, first: bool) -> Run:
-        part = Slice(file.path, file.uri, file.size, file.stamp, "", 0, rows, start, stop)
-        batches = list(read_rows(part, form, own))
+        row_range = RowRange(file.path, file.uri, file.size, file.stamp, "", 0, rows, start, stop)
+        batches = list(read_rows(row_range, form, own))
         return Run(_frame(batches, hive, names, own), first, tuple(b.reason for batch in batches for b in batch.broken))
 
     if is_one_piece(file.uri, form):
@@ -95,10 +95,10 @@ def _sample_text(file: SourceFile, source: Source, names: Sequence[str], *, much
         begin = max(stop, _line_start(file.uri, int((file.size - window) * share), file.size))
         end = _line_start(file.uri, min(file.size, begin + window), file.size)
         if begin < end:
-            part = run(begin, end, _ALL_ROWS, first=False)
+            between = run(begin, end, _ALL_ROWS, first=False)
             stop = end
-            if len(part.broken) <= _ODD_WINDOW * (part.frame.height + len(part.broken)):
-                yield part
+            if len(between.broken) <= _ODD_WINDOW * (between.frame.height + len(between.broken)):
+                yield between
 
 
 def _frame(

@@ -68,12 +68,12 @@ def keeps_ascii(encoding: str) -> bool:
             text = ""
         if (byte < 128 and text != chr(byte)) or (byte >= 128 and text and (len(text) != 1 or ord(text) < 128)):
             return False
-        if byte >= 128 and not text and not _alone_invalid(encoding, byte):
+        if byte >= 128 and not text and not _is_invalid_alone(encoding, byte):
             return False
     return True
 
 
-def _alone_invalid(encoding: str, byte: int) -> bool:
+def _is_invalid_alone(encoding: str, byte: int) -> bool:
     """Whether the byte stays invalid before an ASCII letter: then it is no first half of a longer character."""
     for follower in b"@A~":
         try:

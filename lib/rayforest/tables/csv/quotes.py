@@ -21,7 +21,7 @@ from rayforest.tables.csv.dialect import Dialect
 Positions = npt.NDArray[np.int64]
 
 _LF, _CR = b"\n\r"
-_BLOT = 0
+_MASK = 0
 """Stands for a byte without a meaning."""
 _OUTSIDE, _INSIDE, _CLOSED = 0, 1, 2
 """Where a quote leaves the reader. Closed: outside, unless the next character is a quote, too."""
@@ -145,7 +145,7 @@ class RowScanner:
             marks = marks[place % 2 == 0] + 1
         self._escaping = bool(marks.size and marks[-1] == data.size) or (self._escaping and not data.size)
         found = np.concatenate((np.array(escaped, np.int64), marks[marks < data.size]))
-        return _blotted(data, found) if found.size else data
+        return _masked(data, found) if found.size else data
 
     def _without_comments(self, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Blot out the lines outside quotes that begin with a comment's mark, but for the mark itself."""
@@ -158,7 +158,7 @@ class RowScanner:
         data, at, ahead = data.copy(), 0, replace(self)
         if self._in_comment:
             at = int(line_ends[0]) if line_ends.size else data.size
-            data[:at] = _BLOT
+            data[:at] = _MASK
             self._in_comment = not line_ends.size
         for begin in begins:
             if begin < at:
@@ -169,7 +169,7 @@ class RowScanner:
                 continue
             place = int(np.searchsorted(line_ends, begin))
             stop = int(line_ends[place]) if place < line_ends.size else data.size
-            data[begin + 1 : stop] = _BLOT
+            data[begin + 1 : stop] = _MASK
             self._in_comment = place == line_ends.size
         return data
 
@@ -207,9 +207,9 @@ class RowScanner:
         return np.where(where >= 0, data[where], self._last_solid)
 
 
-def _blotted(data: npt.NDArray[np.uint8], positions: Positions) -> npt.NDArray[np.uint8]:
+def _masked(data: npt.NDArray[np.uint8], positions: Positions) -> npt.NDArray[np.uint8]:
     data = data.copy()
-    data[positions] = _BLOT
+    data[positions] = _MASK
     return data
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from rayforest.engine.shards import Slice
+from rayforest.engine.shards import RowRange
 from rayforest.errors import InputError, RayforestError, did_you_mean
 from rayforest.tables.batch import BATCH_ROWS, BrokenRow, CsvFormat, RawBatch
 from rayforest.tables.csv.blocks import keeps_ascii, read_blocks, to_utf8
@@ -31,25 +31,25 @@ _SAMPLE_BYTES, _FEW_ROWS = 1 << 20, 1_000
 _NOWHERE = np.empty(0, np.int64)
 
 
-def read_rows(part: Slice, form: CsvFormat, columns: Sequence[str]) -> Iterator[RawBatch]:
-    """The rows of a slice; its byte range begins with its first row, or it has none and is addressed by row.
+def read_rows(row_range: RowRange, form: CsvFormat, columns: Sequence[str]) -> Iterator[RawBatch]:
+    """The rows of a range; its byte range begins with its first row, or it has none and is addressed by row.
 
     Raises:
         InputError: a column is missing.
     """
-    head = read_head(part.uri, form)
-    reader = _TableReader(part.uri, part.path, form, head.names, columns)
-    if is_one_piece(part.uri, form):
-        stream, at = rows_stream(part.uri, form, head), 0
+    head = read_head(row_range.uri, form)
+    reader = _TableReader(row_range.uri, row_range.path, form, head.names, columns)
+    if is_one_piece(row_range.uri, form):
+        stream, at = rows_stream(row_range.uri, form, head), 0
     else:
-        stream, at = read_blocks(part.uri, part.byte_start, part.byte_stop), part.first_row
+        stream, at = read_blocks(row_range.uri, row_range.byte_start, row_range.byte_stop), row_range.first_row
     if keeps_ascii(form.encoding):
         stream = to_utf8(stream, form.encoding)
-    end = part.first_row + part.rows
+    end = row_range.first_row + row_range.rows
     for block in split_rows(stream, Dialect.of(form)):
         if at >= end:
             return
-        begin, stop = max(0, part.first_row - at), min(len(block), end - at)
+        begin, stop = max(0, row_range.first_row - at), min(len(block), end - at)
         for cut in range(begin, stop, BATCH_ROWS):
             yield reader.batch(block, cut, min(cut + BATCH_ROWS, stop), at)
         at += len(block)

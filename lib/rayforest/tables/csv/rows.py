@@ -149,7 +149,7 @@ def split_rows(blocks: Iterable[bytes], dialect: Dialect) -> Iterator[RowBlock]:
             if line is not None:
                 begin = tail.kept + block[:end]
                 if begin[0] != dialect.comment:
-                    yield _alone(begin, line, offset, dialect)
+                    yield _broken_row(begin, line, offset, dialect)
                 rest = (tail.kept + block)[line + 1 :] if tail.is_whole else block[line + 1 - tail.size :]
                 stream.put_back(rest)
                 scanner, tail, offset = RowScanner(dialect), _Tail(), offset + line + 1
@@ -181,7 +181,7 @@ def split_rows(blocks: Iterable[bytes], dialect: Dialect) -> Iterator[RowBlock]:
         start, line = int(text.starts[row]), int(text.stops[row])
         if row == unbelieved or line - start > MAX_QUOTED_BYTES:
             line = rows.line_end(row) or line
-        yield _alone(data[start:line], line - start, offset + start, dialect)
+        yield _broken_row(data[start:line], line - start, offset + start, dialect)
         stream.put_back(data[line + 1 :] + block[stop:])
         scanner, tail, offset = RowScanner(dialect), _Tail(), offset + line + 1
 
@@ -202,7 +202,7 @@ def _first_line(tail: _Tail, block: npt.NDArray[np.uint8], dialect: Dialect, *, 
     return tail.size + len(block) if ended else None
 
 
-def _alone(begin: bytes, length: int, offset: int, dialect: Dialect) -> RowBlock:
+def _broken_row(begin: bytes, length: int, offset: int, dialect: Dialect) -> RowBlock:
     """A broken row of one line, of which the beginning is given."""
     shown = begin[:length]
     text = RowText(shown, np.array([0]), np.array([len(shown)]))

@@ -24,7 +24,7 @@ PROOF_ROWS = 2_000
 _log = getLogger("rayforest.scoring")
 
 
-class Engine(Protocol):
+class ScoringEngine(Protocol):
     """Adds up the trees. Safe to share between threads."""
 
     @property
@@ -42,7 +42,7 @@ class Engine(Protocol):
         ...
 
 
-class OnnxRuntime:
+class OnnxRuntimeEngine:
     """onnxruntime, on blocks of rows that stay in the cache."""
 
     name = "onnxruntime"
@@ -52,7 +52,7 @@ class OnnxRuntime:
         self._rows = rows_a_call(model)
 
     def raw_score(self, inputs: pa.Table) -> Array:
-        """See `Engine`."""
+        """See `ScoringEngine`."""
         columns = [_floats(column) for column in inputs.columns]
         parts = []
         for start in range(0, max(inputs.num_rows, 1), self._rows):
@@ -71,7 +71,7 @@ def _floats(column: pa.ChunkedArray) -> npt.NDArray[Any]:
     return np.asarray(column.to_numpy())  # null becomes NaN
 
 
-class Kernel:
+class KernelEngine:
     """The tree kernel, which reads Arrow's memory where it lies."""
 
     name = "kernel"
@@ -94,11 +94,11 @@ class Kernel:
         self._forest = Forest.from_onnx(model)
 
     def raw_score(self, inputs: pa.Table) -> Array:
-        """See `Engine`."""
+        """See `ScoringEngine`."""
         return self._forest.raw_score(inputs).astype(np.float64, copy=False)
 
 
-def open_engine(choice: Choice, model: onnx.ModelProto) -> Engine:
+def open_engine(choice: Choice, model: onnx.ModelProto) -> ScoringEngine:
     """The engine that a project asks for; for `auto` the kernel, once it is proven.
 
     Raises:
@@ -106,14 +106,14 @@ def open_engine(choice: Choice, model: onnx.ModelProto) -> Engine:
     """
     if choice == "auto":
         return ProvenKernel(model)
-    return Kernel(model) if choice == "kernel" else OnnxRuntime(model)
+    return KernelEngine(model) if choice == "kernel" else OnnxRuntimeEngine(model)
 
 
 @dataclass(frozen=True)
 class Proof:
     """The engine that `auto` takes, and why."""
 
-    engine: Engine
+    engine: ScoringEngine
     reason: str
     """Goes on after "engine kernel: "."""
     fell_back: bool = False
@@ -141,15 +141,17 @@ class ProvenKernel:
     Where it gives other bits than onnxruntime, or cannot be used, onnxruntime takes its place.
     """
 
-    def __init__(self, model: onnx.ModelProto, kernel: Callable[[onnx.ModelProto], Engine] = Kernel) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, kernel: Callable[[onnx.ModelProto], ScoringEngine] = KernelEngine
+    ) -> None:
         """Args:
         model: trees of `rayforest.onnx`.
         kernel: makes the engine that is to be proven.
         """
-        self._reference = OnnxRuntime(model)
+        self._reference = OnnxRuntimeEngine(model)
         self._lock = threading.Lock()
-        self._engine: Engine | None = None
-        self._kernel: Engine | None = None
+        self._engine: ScoringEngine | None = None
+        self._kernel: ScoringEngine | None = None
         self._unusable = ""
         try:
             self._kernel = kernel(model)
@@ -175,7 +177,7 @@ class ProvenKernel:
         return proof
 
     def raw_score(self, inputs: pa.Table) -> Array:
-        """See `Engine`."""
+        """See `ScoringEngine`."""
         with self._lock:
             if self._engine is None:
                 self.prove(inputs.slice(0, PROOF_ROWS))

@@ -14,7 +14,7 @@ from stored_types import rows, write_rows
 
 import rayforest
 from rayforest.bundle.bundle import load_bundle
-from rayforest.bundle.engines import Kernel, OnnxRuntime, ProvenKernel, first_difference
+from rayforest.bundle.scoring_engines import KernelEngine, OnnxRuntimeEngine, ProvenKernel, first_difference
 from rayforest.errors import ConfigError
 from rayforest.onnx import from_lightgbm
 
@@ -34,7 +34,7 @@ def model_of(**params: object) -> tuple[onnx.ModelProto, pa.Table]:
     return model, pa.Table.from_arrays(columns, names=[f"f{i}" for i in range(5)])
 
 
-class OneBitOff(Kernel):
+class OneBitOff(KernelEngine):
     """The kernel, but for the last bit of one score."""
 
     def raw_score(self, inputs: pa.Table) -> np.ndarray:
@@ -46,10 +46,10 @@ class OneBitOff(Kernel):
 
 def test_both_engines_give_the_same_bits_on_columns_of_any_type() -> None:
     model, inputs = model_of()
-    expected, found = OnnxRuntime(model).raw_score(inputs), Kernel(model).raw_score(inputs)
+    expected, found = OnnxRuntimeEngine(model).raw_score(inputs), KernelEngine(model).raw_score(inputs)
     assert expected.shape == (600, 1)
     assert expected.tobytes() == found.tobytes()
-    assert OnnxRuntime(model).raw_score(inputs.slice(0, 0)).shape == (0, 1)
+    assert OnnxRuntimeEngine(model).raw_score(inputs.slice(0, 0)).shape == (0, 1)
 
 
 def test_the_first_difference_is_named_and_two_nans_are_equal() -> None:
@@ -69,7 +69,7 @@ def test_a_kernel_that_is_one_bit_off_is_not_used(caplog: pytest.LogCaptureFixtu
     engine = ProvenKernel(model, OneBitOff)
     with caplog.at_level(logging.WARNING, logger="rayforest.scoring"):
         scores = engine.raw_score(inputs)
-    assert scores.tobytes() == OnnxRuntime(model).raw_score(inputs).tobytes()
+    assert scores.tobytes() == OnnxRuntimeEngine(model).raw_score(inputs).tobytes()
     assert engine.name == "onnxruntime"
     assert "output 0 of row 7, by 1 units in the last place" in caplog.text
 
@@ -77,7 +77,7 @@ def test_a_kernel_that_is_one_bit_off_is_not_used(caplog: pytest.LogCaptureFixtu
 def test_a_model_that_the_kernel_refuses_is_scored_by_onnxruntime(caplog: pytest.LogCaptureFixture) -> None:
     model, inputs = model_of(objective="regression", linear_tree=True)
     with pytest.raises(ConfigError, match="cannot read"):
-        Kernel(model)
+        KernelEngine(model)
     with caplog.at_level(logging.WARNING, logger="rayforest.scoring"):
         proof = ProvenKernel(model).prove(inputs)
     assert (proof.engine.name, proof.fell_back) == ("onnxruntime", True)
@@ -86,7 +86,7 @@ def test_a_model_that_the_kernel_refuses_is_scored_by_onnxruntime(caplog: pytest
 
 
 def test_a_kernel_that_breaks_is_not_used() -> None:
-    class Broken(Kernel):
+    class Broken(KernelEngine):
         def raw_score(self, inputs: pa.Table) -> np.ndarray:
             raise NotImplementedError("this CPU")
 
