@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-NOT_A_QUESTION = {"__init__", "__main__", "harness", "plot", "score_profile"}
+NOT_A_QUESTION = {"__init__", "__main__", "before_after", "harness", "plot", "score_profile"}
 
 
 def main() -> int:
