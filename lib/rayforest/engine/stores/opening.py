@@ -44,13 +44,6 @@ def open_store(uri: str | Path) -> Store:
         return LocalStore(unquote(parts.path))
     if parts.scheme == "memory":
         return _memory_stores.setdefault(parts.netloc, MemoryStore(parts.netloc))
-    from rayforest.engine.stores.object_store import SCHEMES, ObjectStore
+    from rayforest.engine.stores.object_store import ObjectStore
 
-    if parts.scheme in SCHEMES:
-        return ObjectStore(text)
-    raise ConfigError(
-        f"no store speaks {parts.scheme}://",
-        expected=f"a local path, file://, memory://, {', '.join(f'{scheme}://' for scheme in SCHEMES)}",
-        found=text,
-        next_step="write to one of these, or mount that file system and give its local path",
-    )
+    return ObjectStore(text)
