@@ -76,10 +76,11 @@ def with_rayforest(path: str) -> Table:
     from rayforest.starter.sniff import sniff
     from rayforest.tables.batch import Source, SourceFile
     from rayforest.tables.csv import read_head
+    from rayforest.tables.raw_file import LocalFile
     from rayforest.tables.reading import inspect, read
 
-    form = sniff(path).format
-    names = list(read_head(path, form).names)
+    form = sniff(LocalFile(path)).format
+    names = list(read_head(LocalFile(path), form).names)
     status = Path(path).stat()
     file = SourceFile(Path(path).name, path, status.st_size, str(status.st_mtime_ns), "csv")
     source = Source((path,), Path("/"), format="csv", csv=form)

@@ -16,6 +16,7 @@ from rayforest.errors import InputError
 from rayforest.starter.look import ColumnLook, look_at
 from rayforest.starter.sniff import sniff
 from rayforest.starter.starter import starter_project, write_starter
+from rayforest.tables.raw_file import raw_file
 from rayforest.tables.reading import Source, list_files
 
 
@@ -26,7 +27,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def look(*names: str) -> dict[str, ColumnLook]:
     files = list_files(Source(names, Path.cwd()))
-    form = sniff(files[0].uri).format if files[0].format == "csv" else None
+    form = sniff(raw_file(files[0])).format if files[0].format == "csv" else None
     return {column.name: column for column in look_at(files, Source(names, Path.cwd(), csv=form)).columns}
 
 

@@ -18,6 +18,7 @@ from rayforest.starter.columns_section import Writing
 from rayforest.starter.look import look_at
 from rayforest.starter.sniff import SNIFF_BYTES
 from rayforest.starter.sniff import sniff as sniff_file
+from rayforest.tables.raw_file import LocalFile
 from rayforest.tables.reading import CsvFormat, Source, list_files
 
 PLAIN = "name,age,city\nAnn,31,Ulm\nBob,42,Bonn\nCid,53,Kiel\n"
@@ -25,7 +26,7 @@ PLAIN = "name,age,city\nAnn,31,Ulm\nBob,42,Bonn\nCid,53,Kiel\n"
 
 def sniff_csv(path: Path) -> CsvFormat:
     """The format that a starter file has, with the words for missing values that its columns tell."""
-    form = sniff_file(path).format
+    form = sniff_file(LocalFile(path)).format
     source = Source((str(path),), path.parent, csv=form)
     return replace(form, null_words=("", *Writing.of(look_at(list_files(source), source)).null_words))
 

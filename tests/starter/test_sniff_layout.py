@@ -10,18 +10,19 @@ from rayforest.errors import InputError
 from rayforest.starter.sniff import Sniffed, sniff
 from rayforest.tables.batch import CsvFormat
 from rayforest.tables.csv import read_head
+from rayforest.tables.raw_file import LocalFile
 
 ROWS = "Ulm,1,2.5\nBonn,2,3.5\nKiel,3,4.5\n"
 
 
 def sniffed(folder: Path, text: str) -> Sniffed:
     (folder / "t.csv").write_text(text, encoding="utf-8", newline="")
-    return sniff(folder / "t.csv")
+    return sniff(LocalFile(folder / "t.csv"))
 
 
 def names(folder: Path, form: CsvFormat) -> tuple[str, ...]:
     """The names that the reader gives."""
-    return read_head(str(folder / "t.csv"), form).names
+    return read_head(LocalFile(folder / "t.csv"), form).names
 
 
 @pytest.mark.parametrize(

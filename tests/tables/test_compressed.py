@@ -18,6 +18,7 @@ from table_reading import csv_source, read_or_refuse
 from rayforest.errors import InputError
 from rayforest.tables.csv.blocks import read_blocks
 from rayforest.tables.csv.compressed import unpacked_blocks
+from rayforest.tables.raw_file import LocalFile
 
 
 def _zstd(data: bytes) -> bytes:
@@ -41,7 +42,7 @@ def _rows(begin: int, stop: int) -> bytes:
 
 
 def _unpack(path: Path, block_bytes: int = 1 << 20) -> bytes:
-    return b"".join(read_blocks(str(path), block_bytes=block_bytes))
+    return b"".join(read_blocks(LocalFile(path), block_bytes=block_bytes))
 
 
 @endings
@@ -63,7 +64,7 @@ def test_any_members_in_blocks_of_any_size_give_their_bytes(
 ) -> None:
     path = tmp_path / f"t{ending}"
     path.write_bytes(b"".join(PACKERS[ending](member) for member in members))
-    blocks = list(unpacked_blocks(str(path), ending, block_bytes))
+    blocks = list(unpacked_blocks(LocalFile(path), ending, block_bytes))
     assert b"".join(blocks) == b"".join(members)
     assert all(0 < len(block) <= block_bytes for block in blocks)
 
@@ -162,7 +163,7 @@ def test_memory_stays_bounded_on_a_file_that_unpacks_to_a_thousand_times_its_siz
     packed = PACKERS[ending](b"id,x\n" + b"1,2\n" * (4 << 20))
     path.write_bytes(packed * 12)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for block in unpacked_blocks(str(path), ending, 1 << 20):
+    for block in unpacked_blocks(LocalFile(path), ending, 1 << 20):
         assert len(block) <= 1 << 20
         size += len(block)
     assert size == 12 * (5 + (16 << 20))

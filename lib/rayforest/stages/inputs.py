@@ -23,6 +23,7 @@ from rayforest.formats import TABLE, Document
 from rayforest.project.sections import FormatSection, Project, Stage
 from rayforest.tables.batch import CsvFormat, Source, SourceFile
 from rayforest.tables.csv import SAMPLE_ROWS, NoRows, why_no_row
+from rayforest.tables.raw_file import raw_file
 from rayforest.tables.reading import FileLook, csv_format, inspect, list_files, look_at_each
 from rayforest.tables.schema import TableSchema
 
@@ -108,7 +109,7 @@ class Inputs:
         if self.schema.has_rows:
             return None
         texts = (file for file in self.files if file.format == "csv")
-        found = (why_no_row(file.uri, file.path, csv_format(file.uri, self.source)) for file in texts)
+        found = (why_no_row(raw_file(file), file.path, csv_format(file.uri, self.source)) for file in texts)
         return next((reason for reason in found if reason is not None), None)
 
 

@@ -19,6 +19,7 @@ from rayforest.starter.look.column import MAX_LABELS
 from rayforest.starter.roles import Roles
 from rayforest.starter.sniff import sniff
 from rayforest.starter.toml_text import one_line, toml_line, toml_string
+from rayforest.tables.raw_file import raw_file
 from rayforest.tables.reading import CsvFormat, Source, SourceFile, list_files, unsupported_columns
 from rayforest.tables.schema import fault_of_name
 
@@ -49,7 +50,7 @@ def starter_project(
         raise InputError(_NO_DATA, expected=_SOME_DATA, found="an empty list", next_step="give at least one path")
     source = Source(tuple(given), Path.cwd(), csv=CsvFormat())  # a file of unknown ending is text
     files = list_files(source)
-    sniffed = sniff(files[0].uri) if files[0].format == "csv" else None
+    sniffed = sniff(raw_file(files[0])) if files[0].format == "csv" else None
     form = sniffed.format if sniffed is not None else None
     look = look_at(files, Source(source.patterns, source.base, csv=form))
     stored = unsupported_columns(files[0])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,39 +15,40 @@ from rayforest.tables.batch import BATCH_ROWS, RawBatch
 from rayforest.tables.columnar import check_names, decoded_names, stored_batch
 from rayforest.tables.contents import other_format
 from rayforest.tables.damage import errors_name_the_file
+from rayforest.tables.raw_file import RawFile
 
 _FILE_MAGIC = b"ARROW1"
 _STREAM_MARK = b"\xff\xff\xff\xff"
 
 
-def ipc_contents(uri: str) -> tuple[pa.Schema, tuple[Piece, ...]]:
+def ipc_contents(file: RawFile) -> tuple[pa.Schema, tuple[Piece, ...]]:
     """The schema, and one piece a record batch, of its share of the file's bytes.
 
     A batch's own `nbytes` is of no use: it follows damaged offsets.
     """
-    with _opened(uri, None) as reader:
+    with _opened(file, None) as reader:
         schema, rows = decoded_names(reader.schema), [batch.num_rows for batch in _batches_of(reader)]
-    size, total, starts = Path(uri).stat().st_size, sum(rows), [0, *accumulate(rows)]
+    size, total, starts = file.size, sum(rows), [0, *accumulate(rows)]
     return schema, tuple(Piece(start, n, 0, 0, size * n // total) for start, n in zip(starts, rows, strict=False) if n)
 
 
-def ipc_schema(uri: str) -> pa.Schema:
+def ipc_schema(file: RawFile) -> pa.Schema:
     """The schema of a file."""
-    with _opened(uri, None) as reader:
+    with _opened(file, None) as reader:
         return decoded_names(reader.schema)
 
 
-def read_ipc(row_range: RowRange, columns: Sequence[str]) -> Iterator[RawBatch]:
+def read_ipc(file: RawFile, row_range: RowRange, columns: Sequence[str]) -> Iterator[RawBatch]:
     """The rows of a range: the asked columns.
 
     Raises:
         InputError: the file is damaged (every value is validated), or a column is missing.
     """
-    uri, first_row, stop_row = row_range.uri, row_range.first_row, row_range.first_row + row_range.rows
-    check_names(uri, tuple(columns), ipc_schema(uri))
+    first_row, stop_row = row_range.first_row, row_range.first_row + row_range.rows
+    check_names(file.uri, tuple(columns), ipc_schema(file))
     at = 0
-    with errors_name_the_file(uri):
-        for batch in _batches(uri, columns):
+    with errors_name_the_file(file.uri):
+        for batch in _batches(file, columns):
             begin, stop = max(0, first_row - at), min(batch.num_rows, stop_row - at)
             for cut in range(begin, stop, BATCH_ROWS):
                 table = pa.Table.from_batches([batch]).slice(cut, min(BATCH_ROWS, stop - cut)).select(list(columns))
@@ -58,8 +58,8 @@ def read_ipc(row_range: RowRange, columns: Sequence[str]) -> Iterator[RawBatch]:
                 return
 
 
-def _batches(uri: str, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-    with _opened(uri, columns) as reader:
+def _batches(file: RawFile, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    with _opened(file, columns) as reader:
         yield from _batches_of(reader)
 
 
@@ -72,18 +72,20 @@ def _batches_of(reader: pa.RecordBatchFileReader | pa.RecordBatchStreamReader) -
 
 
 @contextmanager
-def _opened(uri: str, columns: Sequence[str] | None) -> Iterator[pa.RecordBatchFileReader | pa.RecordBatchStreamReader]:
-    with errors_name_the_file(uri), pa.memory_map(uri) as file:
-        begin = file.read(len(_FILE_MAGIC))
+def _opened(
+    file: RawFile, columns: Sequence[str] | None
+) -> Iterator[pa.RecordBatchFileReader | pa.RecordBatchStreamReader]:
+    with errors_name_the_file(file.uri), file.mapped() as stream:
+        begin = stream.read(len(_FILE_MAGIC))
         is_file = begin == _FILE_MAGIC
-        if not is_file and not begin.startswith(_STREAM_MARK) and (other := other_format(uri, "an Arrow file")):
+        if not is_file and not begin.startswith(_STREAM_MARK) and (other := other_format(file, "an Arrow file")):
             raise other
-        file.seek(0)
+        stream.seek(0)
         open_ipc = pa.ipc.open_file if is_file else pa.ipc.open_stream
         options = pa.ipc.IpcReadOptions(use_threads=ARROW_THREADS)
         if columns:
-            with open_ipc(file, options=options) as whole:
+            with open_ipc(stream, options=options) as whole:
                 options.included_fields = [whole.schema.get_field_index(name) for name in columns]
-            file.seek(0)
-        with open_ipc(file, options=options) as reader:
+            stream.seek(0)
+        with open_ipc(stream, options=options) as reader:
             yield reader

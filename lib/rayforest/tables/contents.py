@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rayforest.errors import InputError
 from rayforest.tables.markup import recognise_markup
+from rayforest.tables.raw_file import RawFile
 
 LOOKED_AT_BYTES = 4096
 """Nothing behind them tells what a file is."""
@@ -137,15 +138,14 @@ def refuse_no_text(uri: str, begin: bytes, inside: str = "") -> None:
     raise InputError(f"{uri} is {found.name}, {what}", expected=expected, next_step=found.how_to_read(uri))
 
 
-def other_format(uri: str, wanted: str) -> InputError | None:
+def other_format(file: RawFile, wanted: str) -> InputError | None:
     """The refusal of a file that is not of the wanted format, where its first bytes tell what it is.
 
     Args:
-        uri: a file that can be read.
+        file: one that can be read.
         wanted: with its article: "a Parquet file".
     """
-    with Path(uri).open("rb") as file:
-        begin = file.read(LOOKED_AT_BYTES)
+    uri, begin = file.uri, file.begin(LOOKED_AT_BYTES)
     if not begin:
         return InputError(f"{uri} is empty", expected=wanted, next_step="leave the file out of the source")
     if (found := recognise(begin)) is not None and found is not _BINARY:
@@ -159,11 +159,10 @@ def other_format(uri: str, wanted: str) -> InputError | None:
     return InputError(f"{uri} is {name}, not {wanted}", next_step=next_step)
 
 
-def no_table(uri: str) -> InputError | None:
+def no_table(file: RawFile) -> InputError | None:
     """The refusal of a file of which no ending and no option says how to read it, where its first bytes do."""
     try:
-        with Path(uri).open("rb") as file:
-            begin = file.read(LOOKED_AT_BYTES)
+        begin = file.begin(LOOKED_AT_BYTES)
     except OSError:
         return None
     found, inside = recognise(begin), ""
@@ -173,7 +172,9 @@ def no_table(uri: str) -> InputError | None:
     if found is None:
         return None
     return InputError(
-        f"{uri} is {found.name}{inside}", expected="text, Parquet or Arrow", next_step=found.how_to_read(uri)
+        f"{file.uri} is {found.name}{inside}",
+        expected="text, Parquet or Arrow",
+        next_step=found.how_to_read(file.uri),
     )
 
 

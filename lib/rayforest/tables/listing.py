@@ -15,6 +15,7 @@ from rayforest.tables.batch import FileFormat, Source, SourceFile
 from rayforest.tables.contents import COMPRESSIONS, no_table
 from rayforest.tables.csv.compressed import compression
 from rayforest.tables.patterns import Expansion
+from rayforest.tables.raw_file import LocalFile
 
 _ENDINGS: dict[str, FileFormat] = {
     ".parquet": "parquet",
@@ -100,7 +101,7 @@ def format_of(path: str, source: Source) -> FileFormat:
     """
     known = source.format or _format_by_ending(path) or ("csv" if source.csv is not None else None)
     if known is None:
-        raise no_table(path) or InputError(
+        raise no_table(LocalFile(path)) or InputError(
             f"the format of {path} is not known from its ending",
             expected=f"an ending of {', '.join(_ENDINGS)}; text may be compressed ({', '.join(COMPRESSIONS)})",
             next_step='set format = "csv" (or "parquet", "arrow") in [data]',

@@ -19,6 +19,7 @@ from rayforest.tables.batch import BATCH_ROWS, RawBatch
 from rayforest.tables.columnar import check_names, decoded_names, stored_batch
 from rayforest.tables.contents import other_format
 from rayforest.tables.damage import changed_file, errors_name_the_file
+from rayforest.tables.raw_file import RawFile
 
 _MAGIC = b"PAR1"
 _NEXT_INT32 = b"\x15"
@@ -28,45 +29,44 @@ _PAGE_KINDS = (b"\x2c", b"\x4c", b"\x5c")
 _MAGIC_ENCRYPTED = b"PARE"
 
 
-def footer_identity(uri: str) -> str:
+def footer_identity(file: RawFile) -> str:
     """Size and SHA-256 of the footer, which holds sizes, counts and statistics of all pages: cheap, and copies keep it.
 
     Raises:
         InputError: the file does not end as a Parquet file does.
     """
-    with errors_name_the_file(uri), pa.OSFile(uri) as file:
-        return _identity(uri, file)
+    with errors_name_the_file(file.uri), file.open() as stream:
+        return _identity(file, stream)
 
 
-def _identity(uri: str, file: pa.NativeFile) -> str:
-    size = file.size()
-    file.seek(max(0, size - 8))
-    ending = file.read(8)
+def _identity(file: RawFile, stream: pa.NativeFile) -> str:
+    size = stream.size()
+    stream.seek(max(0, size - 8))
+    ending = stream.read(8)
     length = int.from_bytes(ending[:4], "little")
     if ending[4:] == _MAGIC_ENCRYPTED:
         raise InputError(
-            f"{uri} is encrypted",
+            f"{file.uri} is encrypted",
             expected="a Parquet file with a readable footer",
             next_step="write it without encryption, or leave it out of the source",
         )
     if ending[4:] != _MAGIC or length > size - 12:
-        raise other_format(uri, "a Parquet file") or InputError(
-            f"{uri} is not a Parquet file, or was cut off",
+        raise other_format(file, "a Parquet file") or InputError(
+            f"{file.uri} is not a Parquet file, or was cut off",
             expected="a footer at its end",
             next_step="replace the file, or leave it out of the source",
         )
-    file.seek(size - 8 - length)
-    return f"{size}-{hashlib.sha256(file.read(length)).hexdigest()}"
+    stream.seek(size - 8 - length)
+    return f"{size}-{hashlib.sha256(stream.read(length)).hexdigest()}"
 
 
-def has_page_checksums(uri: str) -> bool:
+def has_page_checksums(file: RawFile) -> bool:
     """Whether the first page of a file has a checksum, or where nothing tells: it is not where it is in most files.
 
     Reads the header in Thrift's compact protocol: three numbers, then the checksum or one of the page's own headers.
     """
-    with errors_name_the_file(uri), pa.OSFile(uri) as file:
-        file.seek(len(_MAGIC))
-        header = file.read(32)
+    with errors_name_the_file(file.uri):
+        header = file.begin(len(_MAGIC) + 32)[len(_MAGIC) :]
     at = 0
     for _ in range(3):
         if header[at : at + 1] != _NEXT_INT32:
@@ -90,13 +90,13 @@ class Footer:
     """Columns with a time beyond the reach of nanoseconds (the years 1678 to 2261), as far as statistics tell."""
 
 
-def parquet_footer(uri: str) -> Footer:
+def parquet_footer(file: RawFile) -> Footer:
     """Read the footer of a file, once."""
-    with errors_name_the_file(uri), pa.OSFile(uri) as source:
-        identity = _identity(uri, source)  # before pyarrow: it says what a file is that is none
-        with _parquet_file(source) as file:
-            schema = decoded_names(file.schema_arrow)
-            return Footer(identity, schema, _pieces(file.metadata), _columns_beyond_ns(file.metadata, schema))
+    with errors_name_the_file(file.uri), file.open() as stream:
+        identity = _identity(file, stream)  # before pyarrow: it says what a file is that is none
+        with _parquet_file(stream) as opened:
+            schema = decoded_names(opened.schema_arrow)
+            return Footer(identity, schema, _pieces(opened.metadata), _columns_beyond_ns(opened.metadata, schema))
 
 
 def _columns_beyond_ns(metadata: pq.FileMetaData, schema: pa.Schema) -> frozenset[str]:
@@ -141,29 +141,31 @@ def _pieces(metadata: pq.FileMetaData) -> tuple[Piece, ...]:
     return tuple(pieces)
 
 
-def parquet_schema(uri: str) -> pa.Schema:
+def parquet_schema(file: RawFile) -> pa.Schema:
     """The Arrow schema of a file."""
-    with _opened(uri) as file:
-        return decoded_names(file.schema_arrow)
+    with _opened(file) as opened:
+        return decoded_names(opened.schema_arrow)
 
 
-def read_parquet(row_range: RowRange, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[RawBatch]:
+def read_parquet(
+    file: RawFile, row_range: RowRange, columns: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[RawBatch]:
     """The rows of a range: the asked columns, and those of the optional ones that the file has, page by page.
 
     Raises:
         InputError: the file is not the one that was planned, is damaged (page checksums are verified where it has
             them), or lacks a column.
     """
-    with _opened(row_range.uri, row_range.identity) as file:
-        stored = file.schema_arrow
+    with _opened(file, row_range.identity) as opened:
+        stored = opened.schema_arrow
         names = [*columns, *(name for name in optional if name in stored.names)]
-        check_names(row_range.uri, tuple(names), stored)
+        check_names(file.uri, tuple(names), stored)
         group_start, stop = 0, row_range.first_row + row_range.rows
-        for index in range(file.metadata.num_row_groups):
-            group_rows = file.metadata.row_group(index).num_rows
+        for index in range(opened.metadata.num_row_groups):
+            group_rows = opened.metadata.row_group(index).num_rows
             low, high = max(0, row_range.first_row - group_start), min(group_rows, stop - group_start)
             if low < high:
-                for table, start in _group(file, index, names, low, high):
+                for table, start in _group(opened, index, names, low, high):
                     yield stored_batch(row_range.path, table, np.arange(start, start + table.num_rows) + group_start)
             group_start += group_rows
 
@@ -188,18 +190,18 @@ def _group(
 
 
 @contextmanager
-def _opened(uri: str, identity: str | None = None) -> Iterator[pq.ParquetFile]:
+def _opened(file: RawFile, identity: str | None = None) -> Iterator[pq.ParquetFile]:
     """A file; with an identity, only if it still has that one."""
-    with errors_name_the_file(uri), pa.OSFile(uri) as source:
-        if identity is not None and _identity(uri, source) != identity:
-            raise changed_file(uri)
-        with _parquet_file(source) as file:
-            yield file
+    with errors_name_the_file(file.uri), file.open() as stream:
+        if identity is not None and _identity(file, stream) != identity:
+            raise changed_file(file.uri)
+        with _parquet_file(stream) as opened:
+            yield opened
 
 
-def _parquet_file(source: pa.NativeFile) -> pq.ParquetFile:
+def _parquet_file(stream: pa.NativeFile) -> pq.ParquetFile:
     return pq.ParquetFile(
-        source,
+        stream,
         page_checksum_verification=True,
         pre_buffer=False,  # reads page by page instead of the whole row group
         coerce_int96_timestamp_unit="us",  # nanoseconds do not reach beyond the years 1677 to 2262

@@ -16,7 +16,6 @@ import polars as pl
 import pyarrow as pa
 
 from rayforest.engine.shards import InputFile, Piece, RowRange
-from rayforest.errors import InputError
 from rayforest.kinds import Kind
 from rayforest.tables.arrow_ipc import ipc_contents, ipc_schema, read_ipc
 from rayforest.tables.batch import BrokenRow, CsvFormat, FileFormat, RawBatch, Source, SourceFile
@@ -27,6 +26,7 @@ from rayforest.tables.damage import changed_file
 from rayforest.tables.listing import format_of, hive_columns, list_files
 from rayforest.tables.number_style import NumberStyle
 from rayforest.tables.parquet import footer_identity, parquet_footer, parquet_schema, read_parquet
+from rayforest.tables.raw_file import RawFile, raw_file, refuse_changed
 from rayforest.tables.schema import FileColumn, TableSchema, fault_of_name
 from rayforest.tables.small_files import groups_of_small_files, read_small_files
 
@@ -78,7 +78,7 @@ def look_at_each(files: Sequence[tuple[SourceFile, int]], source: Source) -> lis
         InputError: a file is damaged, or not what its format says.
     """
     forms = [(file, csv_format(file.uri, source), rows) for file, rows in files if file.format == "csv"]
-    samples = [(sample_rows(file.uri, form, rows), form.numbers) for file, form, rows in forms]
+    samples = [(sample_rows(raw_file(file), form, rows), form.numbers) for file, form, rows in forms]
     texts = iter(_text_columns(samples))
     return [_text_look(file, *next(texts)) if file.format == "csv" else _stored_look(file) for file, _ in files]
 
@@ -112,10 +112,10 @@ def _text_look(file: SourceFile, has_rows: bool, columns: tuple[FileColumn, ...]
 
 def _stored_look(file: SourceFile) -> FileLook:
     if file.format == "parquet":
-        footer = parquet_footer(file.uri)
+        footer = parquet_footer(raw_file(file))
         identity, schema, pieces, far = footer.identity, footer.schema, footer.pieces, footer.far
     else:
-        identity, (schema, pieces), far = _stamped(file), ipc_contents(file.uri), frozenset[str]()
+        identity, (schema, pieces), far = _stamped(file), ipc_contents(raw_file(file)), frozenset[str]()
     columns = file_columns(schema.serialize().to_pybytes(), far)
     return FileLook(identity, bool(pieces), _with_hive_columns(columns, _hive(file)), pieces)
 
@@ -147,13 +147,13 @@ def inspect(file: SourceFile, source: Source, *, shard_rows: int) -> InputFile:
     """
     match file.format:
         case "parquet":
-            footer = parquet_footer(file.uri)
+            footer = parquet_footer(raw_file(file))
             identity, pieces = footer.identity, footer.pieces
         case "arrow":
-            identity, (_, pieces) = _stamped(file), ipc_contents(file.uri)
+            identity, (_, pieces) = _stamped(file), ipc_contents(raw_file(file))
         case "csv":
             identity = _stamped(file)
-            pieces = count_pieces(file.uri, file.size, csv_format(file.uri, source), shard_rows)
+            pieces = count_pieces(raw_file(file), csv_format(file.uri, source), shard_rows)
     return InputFile(file.path, file.uri, file.size, file.stamp, identity, pieces)
 
 
@@ -167,14 +167,17 @@ def columns(file: SourceFile, source: Source) -> dict[str, Kind]:
 
 def column_names(row_range: RowRange, source: Source) -> set[str]:
     """Names of the columns in the file of a row range, readable or not, and of its hive folders."""
-    match format_of(row_range.uri, source):
+    return {*_names_in(raw_file(row_range), source), *hive_columns(row_range.path)}
+
+
+def _names_in(file: RawFile, source: Source) -> Sequence[str]:
+    match format_of(file.uri, source):
         case "parquet":
-            names = parquet_schema(row_range.uri).names
+            return list(parquet_schema(file).names)
         case "arrow":
-            names = ipc_schema(row_range.uri).names
+            return list(ipc_schema(file).names)
         case "csv":
-            names = read_head(row_range.uri, csv_format(row_range.uri, source)).names
-    return {*names, *hive_columns(row_range.path)}
+            return read_head(file, csv_format(file.uri, source)).names
 
 
 def unsupported_columns(file: SourceFile) -> dict[str, str]:
@@ -201,24 +204,26 @@ def read(
     Raises:
         InputError: the file changed since it was planned, is damaged, or lacks a column.
     """
-    form = format_of(row_range.uri, source)
+    file, form = raw_file(row_range), format_of(row_range.uri, source)
     if not row_range.rows:
-        _refuse_changed(row_range, form)
+        _refuse_changed(file, row_range, form)
         return
     hive = hive_columns(row_range.path)
     if optional and (form != "parquet" or hive):
-        there = column_names(row_range, source)
+        there = _names_in(file, source)
         columns, optional = [*columns, *(name for name in optional if name in there)], ()
     stored = [name for name in columns if name not in hive]
     match form:
         case "parquet":
-            batches = read_parquet(row_range, stored, optional)
+            batches = read_parquet(file, row_range, stored, optional)
         case "arrow":
-            _refuse_changed(row_range, form)
-            batches = read_ipc(row_range, stored)
+            if not file.pinned:
+                _refuse_changed(file, row_range, form)
+            batches = read_ipc(file, row_range, stored)
         case "csv":
-            _refuse_changed(row_range, form)
-            batches = read_rows(row_range, csv_format(row_range.uri, source), stored)
+            if not file.pinned:
+                _refuse_changed(file, row_range, form)
+            batches = read_rows(file, row_range, csv_format(row_range.uri, source), stored)
     found = 0
     for batch in batches:
         found += len(batch.rows) + len(batch.broken)
@@ -251,7 +256,7 @@ def csv_format(path: str, source: Source) -> CsvFormat:
 
 
 def _schema(file: SourceFile) -> pa.Schema:
-    return parquet_schema(file.uri) if file.format == "parquet" else ipc_schema(file.uri)
+    return parquet_schema(raw_file(file)) if file.format == "parquet" else ipc_schema(raw_file(file))
 
 
 def _stamped(file: SourceFile) -> str:
@@ -259,21 +264,11 @@ def _stamped(file: SourceFile) -> str:
     return f"{file.size}-{file.stamp}"
 
 
-def _refuse_changed(row_range: RowRange, form: FileFormat) -> None:
-    try:
-        if form == "parquet":
-            identity = footer_identity(row_range.uri)
-        else:
-            status = Path(row_range.uri).stat()
-            identity = f"{status.st_size}-{status.st_mtime_ns}"
-    except OSError as error:
-        raise InputError(
-            f"{row_range.uri} cannot be read any more",
-            found=(error.strerror or "").lower(),
-            next_step="see to its permissions, or run again: the files are listed anew",
-        ) from error
-    if identity != row_range.identity:
-        raise changed_file(row_range.uri)
+def _refuse_changed(file: RawFile, row_range: RowRange, form: FileFormat) -> None:
+    if form != "parquet":
+        refuse_changed(file, row_range)
+    elif footer_identity(file) != row_range.identity:
+        raise changed_file(file.uri)
 
 
 def _with_hive(batch: RawBatch, hive: dict[str, str | None], columns: Sequence[str]) -> RawBatch:

@@ -16,6 +16,7 @@ from rayforest.errors import InputError
 from rayforest.tables.batch import BATCH_ROWS
 from rayforest.tables.columnar import can_read, plain_schema
 from rayforest.tables.parquet import footer_identity, has_page_checksums, parquet_schema
+from rayforest.tables.raw_file import RawFile, raw_file
 
 SMALL_ROWS = 16_384
 """Rows of a file up to which opening it costs more than decoding it."""
@@ -49,10 +50,14 @@ def read_small_files(
         columns: names of columns to read.
         optional: further columns, of which those that the first file has are read.
     """
+    files = [raw_file(row_range) for row_range in ranges]
     try:
-        table = _read(ranges, columns, optional)
+        table = _read(ranges, files, columns, optional)
         # after reading: a file that was replaced before has another footer now
-        if table is None or any(footer_identity(p.uri) != p.identity or has_page_checksums(p.uri) for p in ranges):
+        if table is None or any(
+            footer_identity(file) != row_range.identity or has_page_checksums(file)
+            for row_range, file in zip(ranges, files, strict=True)
+        ):
             return None
     except (InputError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
@@ -63,16 +68,18 @@ def read_small_files(
     return tables
 
 
-def _read(ranges: Sequence[RowRange], columns: Sequence[str], optional: Sequence[str]) -> pa.Table | None:
-    stored = parquet_schema(ranges[0].uri)
+def _read(
+    ranges: Sequence[RowRange], files: Sequence[RawFile], columns: Sequence[str], optional: Sequence[str]
+) -> pa.Table | None:
+    stored = parquet_schema(files[0])
     names = (*columns, *(name for name in optional if name in stored.names))
     if not names or not can_read(names, stored):
         return None
     plain = plain_schema(pa.schema([stored.field(name) for name in names]))
     if not all(_is_read_alike(field.type) for field in plain):
         return None
-    files = pl.scan_parquet([one.uri for one in ranges], glob=False, hive_partitioning=False)  # all of one schema
-    frame = files.select(names).collect()
+    scan = pl.scan_parquet([file.uri for file in files], glob=False, hive_partitioning=False)  # all of one schema
+    frame = scan.select(names).collect()
     rows = sum(row_range.rows for row_range in ranges)
     if frame.height != rows or frame.schema != pl.DataFrame(plain.empty_table()).schema:
         return None

@@ -32,6 +32,7 @@ from obstore.exceptions import (
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from rayforest.engine.stores.object_uri import ObjectUri
+from rayforest.engine.stores.store import ReplacedError, StoreUnavailableError
 from rayforest.errors import ConfigError
 
 RETRIES, RETRY_S = 10, 180
@@ -54,14 +55,6 @@ _STATUS = re.compile(r"status code: (\d{3}[A-Za-z ]*)")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _TRIED = re.compile(r"after (\d+) retries")
 _T = TypeVar("_T")
-
-
-class StoreUnavailableError(OSError):
-    """The store could not be reached, or sent requests away, for as long as they were tried again."""
-
-
-class ReplacedError(OSError):
-    """The object is not the one that was asked for any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +127,19 @@ class Bucket:
     def walk(self, folder: str) -> Iterator[ObjectMeta]:
         """Every object in a folder and below it, as the store sends them, a page at a time."""
         last: str | None = None
+        in_order = True
         for _ in range(RENEWALS + 1):
             try:
                 with _as_os_errors():
                     for page in obstore.list(self._store, folder or None, offset=last, chunk_size=_PAGE):
                         for entry in page:
+                            in_order = in_order and (last is None or last.encode() < entry["path"].encode())
                             last = entry["path"]
                             yield _meta(entry)
                 return
             except _ExpiredError:
+                if not in_order:  # to go on behind the last key could leave some out
+                    break
                 self._renew()
         raise _expired()
 

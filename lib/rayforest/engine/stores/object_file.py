@@ -16,7 +16,8 @@ from functools import lru_cache
 
 import pyarrow as pa
 
-from rayforest.engine.stores.bucket import Bucket, ReplacedError
+from rayforest.engine.stores.bucket import Bucket
+from rayforest.engine.stores.store import ReplacedError
 
 GAP_BYTES = 1 << 20
 """What is fetched needlessly at most to spare a request. A smaller file is fetched whole."""
@@ -37,7 +38,9 @@ class ObjectFile:
     """One object, opened as often as is liked. What it fetched stays as long as it may be read again."""
 
     def __init__(self, bucket: Bucket, key: str, size: int, etag: str | None = None) -> None:
-        self.size, self.etag = size, etag
+        self.uri, self.size, self.etag = f"{bucket.uri}/{key}", size, etag
+        self.pinned = etag is not None
+        """Whether the first request is bound to an etag, too."""
         self._bucket, self._key = bucket, key
         self._kept: list[_Piece] = []
         """The whole of a small file, or the end of a larger one."""
@@ -50,6 +53,10 @@ class ObjectFile:
     def open(self, start: int = 0, stop: int | None = None) -> pa.NativeFile:
         """The file, positioned at `start`; nothing is read ahead beyond `stop`."""
         return pa.PythonFile(_Cursor(self, start, self.size if stop is None else stop), mode="r")
+
+    def mapped(self) -> pa.NativeFile:
+        """The same: a mapped file has no counterpart here."""
+        return self.open()
 
     def begin(self, size: int) -> bytes:
         """The first bytes."""
@@ -68,6 +75,10 @@ class ObjectFile:
         ]
         for piece in known.values():
             piece.data.cancel()
+
+    def current_stamp(self) -> str:
+        """The etag that the object has now."""
+        return self._bucket.head(self._key).etag
 
     def read(self, start: int, stop: int, limit: int | None = None) -> memoryview:
         """Bytes of the file; those behind `limit` are not read ahead.

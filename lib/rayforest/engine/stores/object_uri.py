@@ -52,7 +52,9 @@ class ObjectUri:
                 next_step=hint,
             )
         if not bucket:
-            raise ConfigError(f"{uri} names no bucket", expected=f"{scheme}://BUCKET/PATH")
+            raise ConfigError(
+                f"{uri} names no bucket", expected=f"{scheme}://BUCKET/PATH", next_step="write the bucket's name after ://"
+            )
         if any(part in ("", ".", "..") for part in key.split("/")) and key:
             raise ConfigError(
                 f"{uri} cannot be addressed",

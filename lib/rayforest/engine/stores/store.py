@@ -26,6 +26,14 @@ class Entry:
     """Seconds since 1970 on the store's clock."""
 
 
+class StoreUnavailableError(OSError):
+    """The store could not be reached, or sent requests away, for as long as they were tried again."""
+
+
+class ReplacedError(OSError):
+    """The object is not the one that was asked for any more."""
+
+
 class Store(Protocol):
     """Files under one folder or prefix. Paths are relative to it, with forward slashes."""
 

@@ -13,6 +13,7 @@ from rayforest.kinds import Kind
 from rayforest.tables.batch import Source, SourceFile
 from rayforest.tables.csv import read_head
 from rayforest.tables.listing import hive_columns
+from rayforest.tables.raw_file import raw_file
 from rayforest.tables.reading import columns, csv_format
 
 _HARDLY = 0.5
@@ -71,7 +72,7 @@ def columns_of(files: Sequence[SourceFile], source: Source) -> CommonColumns:
 def _kinds(file: SourceFile, source: Source) -> dict[str, Kind]:
     if file.format != "csv":
         return columns(file, source)
-    names = (*read_head(file.uri, csv_format(file.uri, source)).names, *hive_columns(file.path))
+    names = (*read_head(raw_file(file), csv_format(file.uri, source)).names, *hive_columns(file.path))
     return dict.fromkeys(names, Kind.STRING)
 
 

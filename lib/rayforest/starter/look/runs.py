@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -18,6 +17,7 @@ from rayforest.tables.conversion import frame_of
 from rayforest.tables.csv import read_head, read_rows
 from rayforest.tables.csv.head import is_one_piece
 from rayforest.tables.listing import hive_columns
+from rayforest.tables.raw_file import RawFile, raw_file
 from rayforest.tables.reading import csv_format, inspect, read
 
 LOOK_ROWS = 50_000
@@ -75,25 +75,25 @@ def sample(file: SourceFile, source: Source, names: Sequence[str], *, much: bool
 
 
 def _sample_text(file: SourceFile, source: Source, names: Sequence[str], *, much: bool) -> Iterator[Run]:
-    form = csv_format(file.uri, source)
+    form, text = csv_format(file.uri, source), raw_file(file)
     hive = hive_columns(file.path)
     own = [name for name in names if name not in hive]
 
     def run(start: int, stop: int, rows: int, *, first: bool) -> Run:
         row_range = RowRange(file.path, file.uri, file.size, file.stamp, "", 0, rows, start, stop)
-        batches = list(read_rows(row_range, form, own))
+        batches = list(read_rows(text, row_range, form, own))
         return Run(_frame(batches, hive, names, own), first, tuple(b.reason for batch in batches for b in batch.broken))
 
     if is_one_piece(file.uri, form):
         yield run(0, 0, LOOK_ROWS if much else OTHER_ROWS, first=True)
         return
-    start = read_head(file.uri, form).data_start
-    stop = _line_start(file.uri, min(file.size, start + (_BEGIN_BYTES if much else _OTHER_BYTES)), file.size)
+    start = read_head(text, form).data_start
+    stop = _line_start(text, min(text.size, start + (_BEGIN_BYTES if much else _OTHER_BYTES)))
     yield run(start, stop, _ALL_ROWS, first=True)
     window = _WINDOW_BYTES if much else _OTHER_BYTES // 4
     for share in (0.5, 1.0) if much else (1.0,):
-        begin = max(stop, _line_start(file.uri, int((file.size - window) * share), file.size))
-        end = _line_start(file.uri, min(file.size, begin + window), file.size)
+        begin = max(stop, _line_start(text, int((text.size - window) * share)))
+        end = _line_start(text, min(text.size, begin + window))
         if begin < end:
             between = run(begin, end, _ALL_ROWS, first=False)
             stop = end
@@ -112,13 +112,12 @@ def _frame(
     return frame_of(table.select(list(names)))
 
 
-def _line_start(uri: str, position: int, size: int) -> int:
+def _line_start(file: RawFile, position: int) -> int:
     """The first line start at or after a position, or the position itself where no line ends nearby."""
-    if position <= 0 or position >= size:
-        return max(0, min(position, size))
-    with Path(uri).open("rb") as file:
-        file.seek(position)
-        near = file.read(_LINE_BYTES)
+    if position <= 0 or position >= file.size:
+        return max(0, min(position, file.size))
+    with file.open(position, position + _LINE_BYTES) as stream:
+        near = stream.read(_LINE_BYTES)
     end = near.find(b"\n")
     end = end if end >= 0 else near.find(b"\r")
     return position + end + 1 if end >= 0 else position

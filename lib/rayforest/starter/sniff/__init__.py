@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from rayforest.errors import InputError
 from rayforest.starter.sniff.dialect import common_width, find_comment_and_dialect, parse, without_comments
 from rayforest.starter.sniff.layout import find_layout
 from rayforest.starter.sniff.text import SNIFF_BYTES, read_beginning
 from rayforest.tables.batch import CsvFormat
+from rayforest.tables.raw_file import RawFile
 
 __all__ = ["SNIFF_BYTES", "Sniffed", "sniff"]
 
@@ -32,18 +32,18 @@ class Sniffed:
     notes: tuple[str, ...] = ()
 
 
-def sniff(path: str | Path) -> Sniffed:
+def sniff(file: RawFile) -> Sniffed:
     """The most likely format of a text table, and notes.
 
     Raises:
         InputError: the file cannot be read or has no text.
     """
-    begin = read_beginning(str(path))
+    begin = read_beginning(file)
     if not any(line.strip() for line in begin.lines):
-        raise InputError(f"{path} has no text", expected="rows of a table", next_step="leave the file out")
+        raise InputError(f"{file.uri} has no text", expected="rows of a table", next_step="leave the file out")
     if sum(_SVMLIGHT.match(line) is not None for line in begin.lines) > _MOSTLY * len(begin.lines):
         raise InputError(
-            f"{path} looks like SVMlight text",
+            f"{file.uri} looks like SVMlight text",
             expected="a table whose rows have the same fields",
             found="rows of a label and index:value pairs",
             next_step="write it as a table, for example with scikit-learn's load_svmlight_file, as Parquet or CSV",

@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass
 
 from rayforest.tables.csv.blocks import read_blocks
+from rayforest.tables.raw_file import RawFile
 
 SNIFF_BYTES = 1 << 20
 _LINES = 500
@@ -29,13 +30,13 @@ class Beginning:
     encoding: str
 
 
-def read_beginning(path: str) -> Beginning:
+def read_beginning(file: RawFile) -> Beginning:
     """Decode the first SNIFF_BYTES of a file and cut them into lines.
 
     Raises:
         InputError: the file cannot be read.
     """
-    begin, complete = _first_bytes(path)
+    begin, complete = _first_bytes(file)
     encoding = _encoding(begin)
     text = begin.decode(encoding, "replace").removeprefix("\ufeff")
     lines = io.StringIO(text, newline="").readlines()
@@ -49,9 +50,9 @@ def read_beginning(path: str) -> Beginning:
     return Beginning(lines[:kept], encoding)
 
 
-def _first_bytes(path: str) -> tuple[bytes, bool]:
+def _first_bytes(file: RawFile) -> tuple[bytes, bool]:
     begin = b""
-    for block in read_blocks(path, block_bytes=SNIFF_BYTES):
+    for block in read_blocks(file, block_bytes=SNIFF_BYTES):
         begin += block
         if len(begin) > SNIFF_BYTES:
             return begin[:SNIFF_BYTES], False

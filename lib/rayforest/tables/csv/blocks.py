@@ -6,36 +6,36 @@ import codecs
 import functools
 from collections.abc import Iterable, Iterator
 
-import pyarrow as pa
-
 from rayforest.errors import InputError
 from rayforest.tables.contents import COMPRESSIONS, refuse_no_text
 from rayforest.tables.csv.compressed import compression, unpacked_blocks
 from rayforest.tables.damage import errors_name_the_file
+from rayforest.tables.raw_file import RawFile
 
 BLOCK_BYTES = 16 << 20
 
 
-def read_blocks(uri: str, start: int = 0, stop: int | None = None, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+def read_blocks(
+    file: RawFile, start: int = 0, stop: int | None = None, block_bytes: int = BLOCK_BYTES
+) -> Iterator[bytes]:
     """Blocks of a file: decompressed bytes, or the plain bytes of a range.
 
     Raises:
         InputError: the file cannot be opened, is no text, or its compressed data is damaged.
     """
-    ending = compression(uri)
-    blocks = unpacked_blocks(uri, ending, block_bytes) if ending else _plain_blocks(uri, start, stop, block_bytes)
-    with errors_name_the_file(uri):
+    ending = compression(file.uri)
+    blocks = unpacked_blocks(file, ending, block_bytes) if ending else _plain_blocks(file, start, stop, block_bytes)
+    with errors_name_the_file(file.uri):
         if not start:
             begin = next(blocks, b"")
-            refuse_no_text(uri, begin, COMPRESSIONS[ending].rpartition(" ")[2] if ending else "")
+            refuse_no_text(file.uri, begin, COMPRESSIONS[ending].rpartition(" ")[2] if ending else "")
             if begin:
                 yield begin
         yield from blocks
 
 
-def _plain_blocks(uri: str, start: int, stop: int | None, block_bytes: int) -> Iterator[bytes]:
-    with pa.OSFile(uri) as stream:
-        stream.seek(start)
+def _plain_blocks(file: RawFile, start: int, stop: int | None, block_bytes: int) -> Iterator[bytes]:
+    with file.open(start, stop) as stream:
         position = start
         while block := stream.read(block_bytes if stop is None else min(block_bytes, stop - position)):
             position += len(block)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import bz2
 import lzma
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 
 from rayforest.errors import InputError
 from rayforest.tables.contents import COMPRESSIONS, LOOKED_AT_BYTES, recognise
+from rayforest.tables.raw_file import RawFile
 
 _READ_BYTES = 256 << 10
 _XZ_MEMORY_BYTES = 256 << 20
@@ -28,27 +28,26 @@ def compression(path: str) -> str | None:
     return next((ending for ending in COMPRESSIONS if path.lower().endswith(ending)), None)
 
 
-def unpacked_blocks(uri: str, ending: str, block_bytes: int) -> Iterator[bytes]:
+def unpacked_blocks(file: RawFile, ending: str, block_bytes: int) -> Iterator[bytes]:
     """Blocks of at most `block_bytes` bytes of what a compressed file holds.
 
     Raises:
         InputError: the file is not compressed as its ending says, or its data is damaged or cut off.
         OSError, pa.ArrowException: likewise, as the libraries say it.
     """
-    with Path(uri).open("rb") as file:
-        begin = file.read(LOOKED_AT_BYTES)
+    begin = file.begin(LOOKED_AT_BYTES)
     if not begin:
         return
-    _refuse_false_ending(uri, ending, begin)
+    _refuse_false_ending(file.uri, ending, begin)
     match ending:
         case ".bz2":
-            yield from _members(uri, bz2.BZ2Decompressor, 0, block_bytes)
+            yield from _members(file, bz2.BZ2Decompressor, 0, block_bytes)
         case ".xz":
             yield from _members(
-                uri, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY_BYTES), _XZ_PADDING_BYTES, block_bytes
+                file, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY_BYTES), _XZ_PADDING_BYTES, block_bytes
             )
         case _:
-            with pa.input_stream(uri, compression={".gz": "gzip", ".zst": "zstd"}[ending]) as stream:
+            with pa.CompressedInputStream(file.open(), {".gz": "gzip", ".zst": "zstd"}[ending]) as stream:
                 while block := stream.read(block_bytes):
                     yield block
 
@@ -76,34 +75,36 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
 
 
-def _members(uri: str, decompressor: Callable[[], _Decompressor], padding: int, block_bytes: int) -> Iterator[bytes]:
+def _members(
+    file: RawFile, decompressor: Callable[[], _Decompressor], padding: int, block_bytes: int
+) -> Iterator[bytes]:
     """The standard library's decompressors, member after member; its file objects skip what follows the last one.
 
     NULs may follow a member, in groups of `padding` bytes; none where that is 0.
     """
-    with Path(uri).open("rb") as file:
-        data = file.read(_READ_BYTES)
+    with file.open() as stream:
+        data = stream.read(_READ_BYTES)
         while data:
             member = decompressor()
             while not member.eof:
-                if member.needs_input and not (data := data or file.read(_READ_BYTES)):
-                    raise _damaged(uri, "the compressed data ends in the middle")
+                if member.needs_input and not (data := data or stream.read(_READ_BYTES)):
+                    raise _damaged(file.uri, "the compressed data ends in the middle")
                 try:
                     block = member.decompress(data, block_bytes)
                 except (OSError, lzma.LZMAError) as error:
-                    raise _damaged(uri, str(error)) from error
+                    raise _damaged(file.uri, str(error)) from error
                 data = b""
                 if block:
                     yield block
-            data, nuls = _without_nuls(member.unused_data, file)
+            data, nuls = _without_nuls(member.unused_data, stream)
             if nuls and (not padding or nuls % padding):
-                raise _damaged(uri, f"{nuls} NULs after the end of the compressed data")
+                raise _damaged(file.uri, f"{nuls} NULs after the end of the compressed data")
 
 
-def _without_nuls(data: bytes, file: BinaryIO) -> tuple[bytes, int]:
+def _without_nuls(data: bytes, stream: pa.NativeFile) -> tuple[bytes, int]:
     """What follows a run of NULs, and how long it is."""
     nuls = 0
-    while data := data or file.read(_READ_BYTES):
+    while data := data or stream.read(_READ_BYTES):
         solid = data.lstrip(b"\0")
         nuls += len(data) - len(solid)
         if data := solid:

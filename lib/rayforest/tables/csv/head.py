@@ -17,6 +17,7 @@ from rayforest.tables.csv.compressed import compression
 from rayforest.tables.csv.dialect import Dialect
 from rayforest.tables.csv.rows import OPEN_QUOTE, split_rows
 from rayforest.tables.csv.single_blanks import single_blanks
+from rayforest.tables.raw_file import RawFile
 
 BOM = b"\xef\xbb\xbf"
 _HEAD_BYTES = 1 << 16
@@ -38,14 +39,14 @@ def is_one_piece(path: str, form: CsvFormat) -> bool:
     return compression(path) is not None or not keeps_ascii(form.encoding)
 
 
-def read_head(uri: str, form: CsvFormat) -> CsvHead:
+def read_head(file: RawFile, form: CsvFormat) -> CsvHead:
     """Names of a table and the place where its rows begin.
 
     Raises:
         InputError: the file is empty, a name stands twice, or `names` are not as many as the columns.
     """
-    begin, size = b"", _HEAD_BYTES
-    for block in _structure(uri, form, block_bytes=_HEAD_BYTES):
+    uri, begin, size = file.uri, b"", _HEAD_BYTES
+    for block in _structure(file, form, block_bytes=_HEAD_BYTES):
         begin += block
         if len(begin) >= size:
             if (head := _parse_head(uri, form, begin, complete=False)) is not None:
@@ -62,9 +63,9 @@ def read_head(uri: str, form: CsvFormat) -> CsvHead:
     return head
 
 
-def _structure(uri: str, form: CsvFormat, start: int = 0, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+def _structure(file: RawFile, form: CsvFormat, start: int = 0, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
     """The bytes in which rows are found: the file's own where ASCII stays ASCII, else recoded."""
-    blocks = read_blocks(uri, start, block_bytes=block_bytes)
+    blocks = read_blocks(file, start, block_bytes=block_bytes)
     if keeps_ascii(form.encoding):
         yield from blocks
         return
@@ -72,7 +73,7 @@ def _structure(uri: str, form: CsvFormat, start: int = 0, block_bytes: int = BLO
         yield from to_utf8(blocks, form.encoding)
     except UnicodeError as error:
         raise InputError(
-            f"{uri} is not text in {form.encoding}",
+            f"{file.uri} is not text in {form.encoding}",
             found=str(error),
             next_step='correct encoding in [data.format]; UTF-16 without its mark is "utf-16-le" or "utf-16-be"',
         ) from error
@@ -210,13 +211,13 @@ def _refuse_repeated(uri: str, names: Sequence[str]) -> None:
         seen[name] = position
 
 
-def rows_stream(uri: str, form: CsvFormat, head: CsvHead, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+def rows_stream(file: RawFile, form: CsvFormat, head: CsvHead, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
     """The bytes from the first row on, as `_structure` gives them."""
-    if not is_one_piece(uri, form):
-        yield from _structure(uri, form, head.data_start, block_bytes)
+    if not is_one_piece(file.uri, form):
+        yield from _structure(file, form, head.data_start, block_bytes)
         return
     left = head.data_start
-    for block in _structure(uri, form, block_bytes=block_bytes):
+    for block in _structure(file, form, block_bytes=block_bytes):
         if left < len(block):
             yield block[left:] if left else block
         left = max(0, left - len(block))

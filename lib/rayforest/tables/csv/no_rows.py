@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rayforest.tables.batch import BLANKS, BrokenRow, CsvFormat
 from rayforest.tables.csv.read import sample_batches
+from rayforest.tables.raw_file import RawFile
 
 _SAMPLED_ROWS = 1_000
 _WIDTH = re.compile(r"too (?:few|many) fields: ([0-9,]+) instead of ([0-9,]+)")
@@ -21,14 +22,14 @@ class NoRows:
     next_step: str
 
 
-def why_no_row(uri: str, path: str, form: CsvFormat) -> NoRows | None:
+def why_no_row(file: RawFile, path: str, form: CsvFormat) -> NoRows | None:
     """What most of the sampled rows of a file have in common; None where one of them reads, or there is none.
 
     Raises:
         InputError: the file cannot be read at all.
     """
     broken: list[BrokenRow] = []
-    for batch in sample_batches(uri, form, _SAMPLED_ROWS):
+    for batch in sample_batches(file, form, _SAMPLED_ROWS):
         if len(batch.rows):
             return None
         broken += batch.broken

@@ -9,16 +9,17 @@ from rayforest.tables.batch import CsvFormat
 from rayforest.tables.csv.dialect import Dialect
 from rayforest.tables.csv.head import is_one_piece, read_head, rows_stream
 from rayforest.tables.csv.rows import RowBlock, split_rows
+from rayforest.tables.raw_file import RawFile
 
 PIECE_BYTES = 16 << 20
 """A piece is cut before it grows beyond this."""
 
 
-def count_pieces(uri: str, size: int, form: CsvFormat, shard_rows: int) -> tuple[Piece, ...]:
+def count_pieces(file: RawFile, form: CsvFormat, shard_rows: int) -> tuple[Piece, ...]:
     """Cut a file into pieces at line starts, in one pass over its bytes with flat memory."""
-    head = read_head(uri, form)
-    blocks = split_rows(rows_stream(uri, form, head), Dialect.of(form))
-    if is_one_piece(uri, form):
+    head = read_head(file, form)
+    blocks = split_rows(rows_stream(file, form, head), Dialect.of(form))
+    if is_one_piece(file.uri, form):
         rows = decoded_bytes = 0
         for block in blocks:
             rows += len(block)
@@ -27,7 +28,7 @@ def count_pieces(uri: str, size: int, form: CsvFormat, shard_rows: int) -> tuple
     cutter = _PieceCutter(shard_rows)
     for block in blocks:
         cutter.add(block, head.data_start)
-    return cutter.finish(size)
+    return cutter.finish(file.size)
 
 
 class _PieceCutter:

@@ -23,6 +23,7 @@ from rayforest.tables.csv.head import BOM, is_one_piece, read_head, rows_stream
 from rayforest.tables.csv.quotes import Positions, solid_before
 from rayforest.tables.csv.rows import RowBlock, split_rows
 from rayforest.tables.csv.single_blanks import single_blanks
+from rayforest.tables.raw_file import RawFile
 
 SAMPLE_ROWS = 10_000
 """Rows from which kinds are inferred."""
@@ -31,18 +32,18 @@ _SAMPLE_BYTES, _FEW_ROWS = 1 << 20, 1_000
 _NOWHERE = np.empty(0, np.int64)
 
 
-def read_rows(row_range: RowRange, form: CsvFormat, columns: Sequence[str]) -> Iterator[RawBatch]:
+def read_rows(file: RawFile, row_range: RowRange, form: CsvFormat, columns: Sequence[str]) -> Iterator[RawBatch]:
     """The rows of a range; its byte range begins with its first row, or it has none and is addressed by row.
 
     Raises:
         InputError: a column is missing.
     """
-    head = read_head(row_range.uri, form)
-    reader = _TableReader(row_range.uri, row_range.path, form, head.names, columns)
-    if is_one_piece(row_range.uri, form):
-        stream, at = rows_stream(row_range.uri, form, head), 0
+    head = read_head(file, form)
+    reader = _TableReader(file.uri, row_range.path, form, head.names, columns)
+    if is_one_piece(file.uri, form):
+        stream, at = rows_stream(file, form, head), 0
     else:
-        stream, at = read_blocks(row_range.uri, row_range.byte_start, row_range.byte_stop), row_range.first_row
+        stream, at = read_blocks(file, row_range.byte_start, row_range.byte_stop), row_range.first_row
     if keeps_ascii(form.encoding):
         stream = to_utf8(stream, form.encoding)
     end = row_range.first_row + row_range.rows
@@ -55,16 +56,16 @@ def read_rows(row_range: RowRange, form: CsvFormat, columns: Sequence[str]) -> I
         at += len(block)
 
 
-def sample_rows(uri: str, form: CsvFormat, rows: int = SAMPLE_ROWS) -> pa.Table:
+def sample_rows(file: RawFile, form: CsvFormat, rows: int = SAMPLE_ROWS) -> pa.Table:
     """The first rows of a file as text, all columns; rows that cannot become values are left out."""
-    return pa.concat_tables(batch.table for batch in sample_batches(uri, form, rows))
+    return pa.concat_tables(batch.table for batch in sample_batches(file, form, rows))
 
 
-def sample_batches(uri: str, form: CsvFormat, rows: int) -> Iterator[RawBatch]:
+def sample_batches(file: RawFile, form: CsvFormat, rows: int) -> Iterator[RawBatch]:
     """The first rows of a file as text, all columns; at least one batch."""
-    head = read_head(uri, form)
-    reader = _TableReader(uri, "", form, head.names, head.names)
-    stream = rows_stream(uri, form, head, block_bytes=_SAMPLE_BYTES if rows > _FEW_ROWS else _SAMPLE_BYTES >> 4)
+    head = read_head(file, form)
+    reader = _TableReader(file.uri, "", form, head.names, head.names)
+    stream = rows_stream(file, form, head, block_bytes=_SAMPLE_BYTES if rows > _FEW_ROWS else _SAMPLE_BYTES >> 4)
     if keeps_ascii(form.encoding):
         stream = to_utf8(stream, form.encoding)
     at = 0
