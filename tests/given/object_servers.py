@@ -19,8 +19,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
 
 KEYS = {"testing": "testing-secret", "renewed": "renewed-secret"}
 """Access key -> secret key, both of which SeaweedFS takes."""
@@ -75,11 +79,20 @@ def _seaweedfs(weed: Path, folder: Path, ports: Sequence[int]) -> list[str]:
     return [str(weed), f"-logdir={folder}", "server", "-s3", *(f"-{name}={value}" for name, value in flags.items())]
 
 
-def _make_bucket(endpoint: str) -> None:
+def put_objects(endpoint: str, prefix: str, folder: Path) -> str:
+    """Copy the files of a folder below a prefix of the bucket; returns its URI."""
     import obstore
+
+    store = _client(endpoint)
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        obstore.put(store, f"{prefix}/{file.relative_to(folder).as_posix()}", file.read_bytes(), use_multipart=False)
+    return f"s3://bucket/{prefix}"
+
+
+def _client(endpoint: str) -> S3Store:
     from obstore.store import S3Store
 
-    store = S3Store(
+    return S3Store(
         "bucket",
         endpoint=endpoint,
         region="us-east-1",
@@ -88,6 +101,12 @@ def _make_bucket(endpoint: str) -> None:
         client_options={"allow_http": True},
         retry_config={"max_retries": 0},
     )
+
+
+def _make_bucket(endpoint: str) -> None:
+    import obstore
+
+    store = _client(endpoint)
     obstore.put(store, "first", b"", use_multipart=False)  # SeaweedFS makes the bucket
     obstore.delete(store, "first")
 

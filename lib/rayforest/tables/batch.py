@@ -66,7 +66,7 @@ class Source:
     """Files that make up one table."""
 
     patterns: tuple[str, ...]
-    """Paths, globs (`**` spans folders) and folders, absolute or relative to `base`."""
+    """Paths, globs (`**` spans folders) and folders, absolute or relative to `base`, or URIs of object stores."""
     base: Path
     format: FileFormat | None = None
     """None: each file by its ending."""
@@ -74,18 +74,18 @@ class Source:
     """Given options make text tables of files whose ending says nothing. None: the defaults, tabs for .tsv."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceFile:
     """One file of a source, found but not yet opened."""
 
     path: str
     """Relative to the fixed part of its pattern, with '/': the same wherever the data folder lies."""
     uri: str
-    """Absolute path."""
+    """Absolute path, or URI in an object store."""
     size: int
     """Bytes, compressed where the file is."""
     stamp: str
-    """Time of the last change, in nanoseconds."""
+    """Time of the last change, in nanoseconds; of an object its etag."""
     format: FileFormat
 
 

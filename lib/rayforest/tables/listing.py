@@ -1,4 +1,4 @@
-"""Which files a source is made of: paths, globs and folders to a stable list, without opening anything."""
+"""Which files a source is made of: paths, URIs, globs and folders to a stable list, without opening anything."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ import re
 import stat
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from rayforest.engine.stores.object_uri import is_object_uri
 from rayforest.errors import InputError
 from rayforest.tables.batch import FileFormat, Source, SourceFile
 from rayforest.tables.contents import COMPRESSIONS, no_table
 from rayforest.tables.csv.compressed import compression
 from rayforest.tables.patterns import Expansion
-from rayforest.tables.raw_file import LocalFile
+from rayforest.tables.raw_file import LocalFile, raw_file
+
+if TYPE_CHECKING:
+    from rayforest.engine.stores.bucket import ObjectMeta
+    from rayforest.tables.object_patterns import ObjectExpansion
 
 _ENDINGS: dict[str, FileFormat] = {
     ".parquet": "parquet",
@@ -28,6 +36,7 @@ _ENDINGS: dict[str, FileFormat] = {
     ".feather": "arrow",
     ".ipc": "arrow",
 }
+_KNOWN = ", ".join(_ENDINGS)
 _HIVE = re.compile(r"((?:[^=/\"#%'*:?\\{\[\]^]|%[0-9A-Fa-f]{2})+)=([^/]*)")
 """What Hive writes: in a column's name it escapes these characters, so a folder `see [1] #2?=x` is only a folder."""
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -44,34 +53,80 @@ def list_files(source: Source, notes: list[str] | None = None) -> list[SourceFil
         notes: gets what the user should know of what was found.
 
     Raises:
+        ConfigError: an object store is not set up, or a URI holds credentials.
         InputError: a pattern matches nothing, a path cannot be read, a file is of no known format.
     """
-    expansion = Expansion(source.base, lambda name: _is_data(name, source), ", ".join(_ENDINGS))
-    found: dict[str, tuple[Path, Path]] = {}
+
+    def is_data(name: str) -> bool:
+        return _is_data(name, source)
+
+    local, remote = Expansion(source.base, is_data, _KNOWN), None
+    found: dict[str, _Found] = {}
     folders: dict[str, str] = {}
     for pattern in source.patterns:
-        try:
-            os.fsencode(pattern)
-            fixed, files = expansion.expand(pattern)
-        except OSError as error:  # a folder of others, a name that is too long, a disk that fails
-            raise InputError(
-                f"{error.filename or repr(pattern)} cannot be read",
-                found=(error.strerror or "").lower(),
-                next_step="see to its permissions, or leave it out of the source",
-            ) from error
-        except UnicodeEncodeError:
-            raise InputError(
-                f"{pattern!r} cannot be read",
-                expected="a process whose file names are UTF-8",
-                found=f"file names in {sys.getfilesystemencoding()}",
-                next_step="start Python with PYTHONUTF8=1",
-            ) from None
-        for file in files:
-            found.setdefault(_real_path(file, folders), (_above_hive(fixed), file))
+        if is_object_uri(pattern):
+            remote = remote or _object_expansion(is_data)
+            fixed, objects = _objects(remote, pattern)
+            for uri, seen in objects:
+                found.setdefault(uri, _Found(fixed, uri, seen))
+        else:
+            folder, files = _local_files(local, pattern)
+            fixed = _above_hive(str(folder))
+            for file in files:
+                found.setdefault(_real_path(file, folders), _Found(fixed, str(file)))
     if notes is not None:
-        notes += expansion.notes
+        notes += local.notes + (remote.notes if remote is not None else [])
     names = _distinct_names(list(found.values()))
-    return [_describe(file, name, source) for (_, file), name in zip(found.values(), names, strict=True)]
+    return [_describe(file, name, source) for file, name in zip(found.values(), names, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A file that a pattern matches."""
+
+    fixed: str
+    """The folder to which its path is relative."""
+    uri: str
+    seen: ObjectMeta | None = None
+    """Of an object, what the listing shows."""
+
+
+def _local_files(expansion: Expansion, pattern: str) -> tuple[Path, list[Path]]:
+    try:
+        os.fsencode(pattern)
+        return expansion.expand(pattern)
+    except OSError as error:  # a folder of others, a name that is too long, a disk that fails
+        raise InputError(
+            f"{error.filename or repr(pattern)} cannot be read",
+            found=(error.strerror or "").lower(),
+            next_step="see to its permissions, or leave it out of the source",
+        ) from error
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{pattern!r} cannot be read",
+            expected="a process whose file names are UTF-8",
+            found=f"file names in {sys.getfilesystemencoding()}",
+            next_step="start Python with PYTHONUTF8=1",
+        ) from None
+
+
+def _object_expansion(is_data: Callable[[str], bool]) -> ObjectExpansion:
+    from rayforest.tables.object_patterns import ObjectExpansion
+
+    return ObjectExpansion(is_data, _KNOWN)
+
+
+def _objects(expansion: ObjectExpansion, pattern: str) -> tuple[str, Iterable[tuple[str, ObjectMeta]]]:
+    try:
+        fixed, objects = expansion.expand(pattern)
+    except OSError as error:
+        raise InputError(
+            f"{pattern!r} cannot be listed",
+            found=error.strerror or str(error),
+            next_step="see to the bucket's name, the endpoint and region, and what the credentials may do: they list "
+            "and read",
+        ) from error
+    return _above_hive(fixed), objects
 
 
 def hive_columns(path: str) -> dict[str, str | None]:
@@ -99,14 +154,22 @@ def format_of(path: str, source: Source) -> FileFormat:
     Raises:
         InputError: nothing tells it.
     """
-    known = source.format or _format_by_ending(path) or ("csv" if source.csv is not None else None)
+    known = _known_format(path, source)
     if known is None:
-        raise no_table(LocalFile(path)) or InputError(
-            f"the format of {path} is not known from its ending",
-            expected=f"an ending of {', '.join(_ENDINGS)}; text may be compressed ({', '.join(COMPRESSIONS)})",
-            next_step='set format = "csv" (or "parquet", "arrow") in [data]',
-        )
+        raise _unknown_format(path)
     return known
+
+
+def _known_format(path: str, source: Source) -> FileFormat | None:
+    return source.format or _format_by_ending(path) or ("csv" if source.csv is not None else None)
+
+
+def _unknown_format(path: str) -> InputError:
+    return InputError(
+        f"the format of {path} is not known from its ending",
+        expected=f"an ending of {_KNOWN}; text may be compressed ({', '.join(COMPRESSIONS)})",
+        next_step='set format = "csv" (or "parquet", "arrow") in [data]',
+    )
 
 
 def _format_by_ending(path: str) -> FileFormat | None:
@@ -133,27 +196,47 @@ def _real_path(file: Path, folders: dict[str, str]) -> str:
     return f"{folders[folder]}/{name}"
 
 
-def _above_hive(folder: Path) -> Path:
+def _above_hive(folder: str) -> str:
     """The folder itself, or the one above its partitions, which belong to the files' relative paths."""
-    while _HIVE.fullmatch(folder.name):
-        folder = folder.parent
+    while _HIVE.fullmatch(folder.rpartition("/")[2]):
+        folder = folder.rpartition("/")[0] or "/"
     return folder
 
 
-def _distinct_names(files: list[tuple[Path, Path]]) -> list[str]:
+def _distinct_names(files: list[_Found]) -> list[str]:
     """Relative paths; where two files of different patterns have the same, parent folders' names are added."""
-    depths = [len(file.relative_to(fixed).parts) for fixed, file in files]
+    parts = [_parts(file.uri) for file in files]
+    depths = [len(own) - len(_parts(file.fixed)) for own, file in zip(parts, files, strict=True)]
     while True:
-        names = ["/".join(file.parts[-depth:]) for (_, file), depth in zip(files, depths, strict=True)]
+        names = ["/".join(own[-depth:]) for own, depth in zip(parts, depths, strict=True)]
         counts = Counter(names)
-        repeated = [i for i, name in enumerate(names) if counts[name] > 1 and depths[i] < len(files[i][1].parts)]
+        repeated = [i for i, name in enumerate(names) if counts[name] > 1 and depths[i] < len(parts[i])]
         if not repeated:
             return names
         for i in repeated:
             depths[i] += 1
 
 
-def _describe(file: Path, name: str, source: Source) -> SourceFile:
+def _parts(place: str) -> tuple[str, ...]:
+    """Of a path, or of a URI whose first part is its bucket."""
+    if not is_object_uri(place):
+        return Path(place).parts
+    scheme, _, rest = place.partition("://")
+    bucket, *others = rest.split("/")
+    return (f"{scheme}://{bucket}", *others)
+
+
+def _describe(found: _Found, name: str, source: Source) -> SourceFile:
+    if found.seen is None:
+        return _describe_local(Path(found.uri), name, source)
+    known = _known_format(found.uri, source)
+    file = SourceFile(name, found.uri, found.seen.size, found.seen.etag, known or "csv")
+    if known is None:
+        raise no_table(raw_file(file)) or _unknown_format(found.uri)
+    return file
+
+
+def _describe_local(file: Path, name: str, source: Source) -> SourceFile:
     if not is_utf8(str(file)):
         raise InputError(
             f"the name of the file {str(file)!r} is not UTF-8",
@@ -172,12 +255,15 @@ def _describe(file: Path, name: str, source: Source) -> SourceFile:
         )
     if not os.access(file, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
         raise _unreadable(file, "permission denied")
+    known = _known_format(str(file), source)
+    if known is None:
+        raise no_table(LocalFile(file)) or _unknown_format(str(file))
     return SourceFile(
         path=name,
         uri=str(file),
         size=status.st_size,
         stamp=str(status.st_mtime_ns),
-        format=format_of(str(file), source),
+        format=known,
     )
 
 

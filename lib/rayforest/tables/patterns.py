@@ -8,14 +8,18 @@ from __future__ import annotations
 import fnmatch
 import glob
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rayforest.errors import InputError, did_you_mean
-from rayforest.tables.results import Results
+from rayforest.tables.results import LocalFolders, Results
 
-_NAME_RESULT = "name the result's own folder: its current version is read"
+if TYPE_CHECKING:
+    from rayforest.engine.manifest import Manifest
+
+NAME_RESULT = "name the result's own folder: its current version is read"
 
 
 @dataclass
@@ -32,16 +36,13 @@ class Expansion:
     """Results that lie inside a folder or glob."""
     read_as_result: list[str] = field(default_factory=list)
     """Patterns that name a result."""
-    results: Results = field(default_factory=Results)
+    results: Results = field(default_factory=lambda: Results(LocalFolders()))
 
     @property
     def notes(self) -> list[str]:
         """What the user should know of what was found."""
-        notes = [f"{name} is a result of rayforest: its current version is read" for name in self.read_as_result]
-        if self.left_out:
-            names = sorted(os.path.relpath(folder, os.path.realpath(self.base)) for folder in self.left_out)
-            notes.append(f"results of rayforest are not read as raw data: {', '.join(names)}")
-        return notes
+        base = os.path.realpath(self.base)
+        return result_notes(self.read_as_result, [os.path.relpath(folder, base) for folder in self.left_out])
 
     def expand(self, pattern: str) -> tuple[Path, list[Path]]:
         """The fixed part of a pattern, a folder, and its files, sorted by their bytes.
@@ -53,8 +54,8 @@ class Expansion:
         if "://" in pattern:
             raise InputError(
                 f"{pattern!r} cannot be read",
-                expected="a path, a glob or a folder of a file system",
-                next_step="copy the files to a file system, or mount their store as one",
+                expected="a path, a glob or a folder of a file system, or of an object store (s3://, gs://, az://)",
+                next_step="write a path of a file system without a scheme",
             )
         full = Path(os.path.normpath(self.base.absolute() / os.path.expanduser(pattern)))  # noqa: PTH111  raises nothing
         fixed, rest = _literal_part(full)
@@ -70,7 +71,7 @@ class Expansion:
             raise InputError(
                 f"{pattern!r} lies inside {owner}, a result of rayforest",
                 expected="raw tables, or a result as a whole",
-                next_step=_NAME_RESULT,
+                next_step=NAME_RESULT,
             )
         files = sorted(self._matching(fixed, rest) if rest else self._in_folder(fixed), key=os.fsencode)
         if not files:
@@ -82,12 +83,7 @@ class Expansion:
 
         manifest = read_manifest(folder, next_step="finish it first, or name other data")
         if not manifest.shards:
-            raise InputError(
-                f"{pattern!r} is a result of rayforest that holds no table",
-                expected="raw tables, or what prepare or score wrote",
-                found=f"what {manifest.summary.get('stage', 'another stage')} wrote",
-                next_step="name raw tables, or the folder that prepare or score wrote",
-            )
+            raise holds_no_table(pattern, manifest)
         self.read_as_result.append(pattern)
         return [Path(file) for file in manifest.files()]
 
@@ -143,7 +139,7 @@ class Expansion:
                 next_step="give a glob such as 'folder/*.log', and a format, for other endings",
             )
         if self.results.is_result(fixed) or self.left_out:
-            step = f"correct the pattern; or {_NAME_RESULT}"
+            step = f"correct the pattern; or {NAME_RESULT}"
         elif any("[" in part for part in rest):
             literal = pattern.replace("[", "[[]")
             step = f"'[' begins a set of characters in a pattern; the character itself is written {literal!r}"
@@ -151,6 +147,24 @@ class Expansion:
             step = "correct the pattern; '**' stands for any folders"
         found = "; ".join([_contents(fixed), *self.notes])
         return InputError(f"no file matches {pattern!r}", expected=f"files under {fixed}", found=found, next_step=step)
+
+
+def result_notes(read: Iterable[str], left_out: Iterable[str]) -> list[str]:
+    """What the user should know of results among the files: those that are read, and those that are not."""
+    notes = [f"{name} is a result of rayforest: its current version is read" for name in read]
+    if names := sorted(left_out):
+        notes.append(f"results of rayforest are not read as raw data: {', '.join(names)}")
+    return notes
+
+
+def holds_no_table(pattern: str, manifest: Manifest) -> InputError:
+    """The refusal of a result that is no table, such as a model."""
+    return InputError(
+        f"{pattern!r} is a result of rayforest that holds no table",
+        expected="raw tables, or what prepare or score wrote",
+        found=f"what {manifest.summary.get('stage', 'another stage')} wrote",
+        next_step="name raw tables, or the folder that prepare or score wrote",
+    )
 
 
 def is_hidden(name: str) -> bool:

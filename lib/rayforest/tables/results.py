@@ -9,16 +9,51 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 _CLAIM = re.compile(r"\d{6,}\.json")
 _OWN_FOLDER = re.compile(r"[0-9a-f]{32}|claims|current")
 
 
+class Folders(Protocol):
+    """Where raw files lie, as far as finding results needs it."""
+
+    def real(self, folder: str) -> str:
+        """The folder without links."""
+        ...
+
+    def names(self, folder: str) -> Iterable[str]:
+        """Of the files in a folder; none where there is no such folder."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """A small file. OSError if it cannot be read."""
+        ...
+
+
+class LocalFolders:
+    """Those of a file system."""
+
+    def real(self, folder: str) -> str:
+        return os.path.realpath(folder)
+
+    def names(self, folder: str) -> Iterable[str]:
+        try:
+            return os.listdir(folder)  # noqa: PTH208  strings are all that is wanted
+        except OSError:
+            return ()
+
+    def read(self, path: str) -> bytes:
+        return Path(path).read_bytes()
+
+
 class Results:
     """Finds results, and remembers what it found: for one listing of a source."""
 
-    def __init__(self) -> None:
+    def __init__(self, folders: Folders) -> None:
+        self._folders = folders
         self._results: dict[str, bool] = {}
         self._owners: dict[str, str | None] = {}
 
@@ -26,31 +61,24 @@ class Results:
         """Whether a stage of rayforest has written into the folder."""
         folder = str(folder)
         if folder not in self._results:
-            self._results[folder] = _has_claim(folder)
+            names = self._folders.names(f"{folder}/claims")
+            claims = (f"{folder}/claims/{name}" for name in names if _CLAIM.fullmatch(name))
+            self._results[folder] = any(map(self._is_claim, claims))
         return self._results[folder]
 
     def owner(self, folder: str | Path) -> str | None:
         """The result that a folder is a part of; None where it is none's. Links count for what they lead to."""
-        folder = os.path.realpath(folder)
+        folder = self._folders.real(str(folder))
         if folder not in self._owners:
             parent, name = os.path.split(folder)
             owned = bool(name) and _OWN_FOLDER.fullmatch(name) is not None and self.is_result(parent)
             self._owners[folder] = parent if owned else self.owner(parent) if name else None
         return self._owners[folder]
 
-
-def _has_claim(folder: str) -> bool:
-    try:
-        with os.scandir(f"{folder}/claims") as entries:
-            return any(_CLAIM.fullmatch(entry.name) and _is_claim(entry.path) for entry in entries)
-    except OSError:
-        return False
-
-
-def _is_claim(path: str) -> bool:
-    """A user may have claims in JSON, too."""
-    try:
-        claim = json.loads(Path(path).read_bytes())
-        return isinstance(claim, dict) and re.fullmatch(r"[0-9a-f]{32}", str(claim.get("key"))) is not None
-    except (OSError, ValueError):
-        return False
+    def _is_claim(self, path: str) -> bool:
+        """A user may have claims in JSON, too."""
+        try:
+            claim = json.loads(self._folders.read(path))
+            return isinstance(claim, dict) and re.fullmatch(r"[0-9a-f]{32}", str(claim.get("key"))) is not None
+        except (OSError, ValueError):
+            return False

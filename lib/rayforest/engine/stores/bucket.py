@@ -76,6 +76,7 @@ class Bucket:
     def __init__(self, scheme: str, name: str) -> None:
         self.uri = f"{scheme}://{name}"
         self._scheme, self._name = scheme, name
+        self._lists_in_order = not name.endswith("--x-s3")  # all but S3's directory buckets do
         self._store = self._connected()
 
     def get(
@@ -124,18 +125,29 @@ class Bucket:
 
         self._request(call)
 
-    def walk(self, folder: str) -> Iterator[ObjectMeta]:
-        """Every object in a folder and below it, as the store sends them, a page at a time."""
-        last: str | None = None
+    def walk(self, folder: str, begin: str = "") -> Iterator[ObjectMeta]:
+        """Every object in a folder and below it, as the store sends them, a page at a time.
+
+        Args:
+            folder: its key; empty for the whole bucket.
+            begin: how the rest of the key begins. What lies before and behind such keys is not listed, where the store
+                lists in order.
+        """
+        prefix = f"{folder}/{begin}" if folder else begin
+        last = prefix[:-1] if begin and self._lists_in_order else None
         in_order = True
         for _ in range(RENEWALS + 1):
             try:
                 with _as_os_errors():
                     for page in obstore.list(self._store, folder or None, offset=last, chunk_size=_PAGE):
                         for entry in page:
-                            in_order = in_order and (last is None or last.encode() < entry["path"].encode())
-                            last = entry["path"]
-                            yield _meta(entry)
+                            key = entry["path"]
+                            in_order = in_order and (last is None or last.encode() < key.encode())
+                            last = key
+                            if not begin or key.startswith(prefix):
+                                yield _meta(entry)
+                            elif self._lists_in_order and _lies_behind(key, prefix):
+                                return
                 return
             except _ExpiredError:
                 if not in_order:  # to go on behind the last key could leave some out
@@ -289,6 +301,12 @@ def _in_few_words(error: BaseException) -> str:
         words = [status[1].strip(), code[1] if code else "", f"after {tried[1]} retries" if tried else ""]
         return ", ".join(word for word in words if word)
     return _ADDRESS.sub("the store", text.split("\n", 1)[0]).rpartition(" - ")[2][:300]
+
+
+def _lies_behind(key: str, prefix: str) -> bool:
+    """Whether no key with the prefix follows, be the order that of bytes or, as in some stores, of folders' names."""
+    place = next((place for place, (own, other) in enumerate(zip(key, prefix, strict=False)) if own != other), None)
+    return place is not None and key[place] > prefix[place] and key[place] != "/"
 
 
 def _meta(entry: Any) -> ObjectMeta:

@@ -53,7 +53,9 @@ class ObjectUri:
             )
         if not bucket:
             raise ConfigError(
-                f"{uri} names no bucket", expected=f"{scheme}://BUCKET/PATH", next_step="write the bucket's name after ://"
+                f"{uri} names no bucket",
+                expected=f"{scheme}://BUCKET/PATH",
+                next_step="write the bucket's name after ://",
             )
         if any(part in ("", ".", "..") for part in key.split("/")) and key:
             raise ConfigError(
