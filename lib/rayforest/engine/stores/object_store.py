@@ -35,11 +35,7 @@ class ObjectStore:
         return bytes(self._bucket.get(self._base + path)[0])
 
     def create(self, path: str, data: bytes) -> bool:
-        try:
-            self._bucket.put(self._base + path, data, if_absent=True)
-        except FileExistsError:
-            return False
-        return True
+        return self._bucket.create(self._base + path, data)
 
     @contextlib.contextmanager
     def open_write(self, path: str) -> Iterator[BinaryIO]:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
-from rayforest.engine.stores.store import Store
+from rayforest.engine.stores.store import Store, StoreUnavailableError
 from rayforest.errors import ConfigError
 
 T = TypeVar("T")
@@ -24,13 +24,16 @@ def settle(store: Store, path: str, data: bytes) -> bytes:
     content decides, so it should say who wrote it.
 
     Raises:
-        OSError: the store failed five times in a row. Whether the file exists, or will, is then unknown.
+        OSError: the store failed five times in a row, or says that it has tried for long itself. Whether the file
+            exists, or will, is then unknown.
     """
     for attempt in range(5):
         try:
             if store.create(path, data):
                 return data
             return store.get(path)
+        except StoreUnavailableError:
+            raise
         except OSError as error:
             failure = error
         with contextlib.suppress(OSError):  # absent, or still out of reach: try again

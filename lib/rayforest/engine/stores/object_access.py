@@ -1,0 +1,105 @@
+"""Where an object store is and who asks: endpoint and credentials from where the provider's own tools take them.
+
+obstore reads the environment and fetches what a web identity, a container or a machine has, and renews it before it
+ends. Of AWS profiles it knows nothing: boto3 reads these.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from rayforest.engine.stores.object_errors import in_few_words
+from rayforest.engine.stores.patience import Patience
+from rayforest.errors import ConfigError
+
+_STORES: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
+_SETTINGS = ("AWS_", "GOOGLE_", "AZURE_", "AZURITE_", "HOME")
+"""Beginnings of the variables that decide where a store is and who asks."""
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+
+
+def settings() -> frozenset[tuple[str, str]]:
+    """What of the environment a client depends on."""
+    return frozenset((name, value) for name, value in os.environ.items() if name.startswith(_SETTINGS))
+
+
+def connected(scheme: str, name: str, patience: Patience) -> Any:
+    """A client of obstore for a bucket or container, with the credentials of this moment.
+
+    Raises:
+        ConfigError: what the environment says is incomplete or contradicts itself.
+    """
+    plain_http = any(os.environ.get(variable, "").startswith("http://") for variable in _ENDPOINTS[scheme])
+    options: dict[str, Any] = {
+        "client_options": {"allow_http": plain_http, "timeout": timedelta(seconds=patience.answer_s)},
+        "retry_config": {
+            "max_retries": patience.retries,
+            "retry_timeout": timedelta(seconds=patience.retry_s),
+            "backoff": {
+                "init_backoff": timedelta(seconds=patience.first_pause_s),
+                "max_backoff": timedelta(seconds=patience.longest_pause_s),
+                "base": 2,
+            },
+        },
+    }
+    try:
+        if scheme == "s3":
+            options |= _profile()
+        return _STORES[scheme](name, **options)
+    except (BaseError, ValueError) as error:
+        raise ConfigError(
+            f"the object store {scheme}://{name} is not set up",
+            found=in_few_words(str(error)),
+            next_step="give region, endpoint and credentials in the environment, as for the provider's own tools",
+        ) from error
+
+
+def _profile() -> dict[str, Any]:
+    """Options for credentials of an AWS profile, which obstore does not read: through boto3, where it is installed.
+
+    Raises:
+        ConfigError: AWS_PROFILE names one, and boto3 is not installed, or finds none.
+    """
+    if "AWS_ACCESS_KEY_ID" in os.environ or "AWS_WEB_IDENTITY_TOKEN_FILE" in os.environ:
+        return {}
+    named = os.environ.get("AWS_PROFILE")
+    files = [
+        Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")).expanduser(),
+        Path(os.environ.get("AWS_CONFIG_FILE", "~/.aws/config")).expanduser(),
+    ]
+    if named is None and not any(file.is_file() for file in files):
+        return {}
+    try:
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ImportError:
+        if named is None:
+            return {}
+        raise ConfigError(
+            f"the AWS profile {named!r} cannot be read",
+            expected="boto3, which reads profiles",
+            next_step="pip install 'rayforest[aws]', or give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        ) from None
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        provider = Boto3CredentialProvider()
+    except (BotoCoreError, ValueError) as error:
+        if named is None:  # files that hold no credentials: those of the machine, then
+            return {}
+        raise ConfigError(
+            f"the AWS profile {named!r} gives no credentials",
+            found=str(error),
+            next_step="log in again, or name another profile in AWS_PROFILE",
+        ) from error
+    region = {} if {"AWS_REGION", "AWS_DEFAULT_REGION"} & os.environ.keys() else dict(provider.config)
+    return {"credential_provider": provider, **region}
