@@ -83,13 +83,13 @@ def put_objects(endpoint: str, prefix: str, folder: Path) -> str:
     """Copy the files of a folder below a prefix of the bucket; returns its URI."""
     import obstore
 
-    store = _client(endpoint)
+    store = bucket_client(endpoint)
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         obstore.put(store, f"{prefix}/{file.relative_to(folder).as_posix()}", file.read_bytes(), use_multipart=False)
     return f"s3://bucket/{prefix}"
 
 
-def _client(endpoint: str) -> S3Store:
+def bucket_client(endpoint: str) -> S3Store:
     from obstore.store import S3Store
 
     return S3Store(
@@ -106,7 +106,7 @@ def _client(endpoint: str) -> S3Store:
 def _make_bucket(endpoint: str) -> None:
     import obstore
 
-    store = _client(endpoint)
+    store = bucket_client(endpoint)
     obstore.put(store, "first", b"", use_multipart=False)  # SeaweedFS makes the bucket
     obstore.delete(store, "first")
 

@@ -19,7 +19,7 @@ from typing import TypeVar
 from rayforest.engine.differences import JSON, differences
 from rayforest.engine.document import read_document
 from rayforest.engine.manifest import Manifest, open_manifest
-from rayforest.engine.plan import Plan, encode_plan, open_plan
+from rayforest.engine.plan import Locate, Plan, encode_plan, open_plan
 from rayforest.engine.shards import Shard
 from rayforest.engine.stores.requests import prove_create_if_absent, settle
 from rayforest.engine.stores.store import Store
@@ -79,7 +79,7 @@ class Version:
         """Folder of the version in the store."""
         return self.key
 
-    def write_plan(self, shards: Iterable[Shard], *, locate: Callable[[str], str] | None = None) -> Plan:
+    def write_plan(self, shards: Iterable[Shard], *, locate: Locate | None = None) -> Plan:
         """Create the plan unless it exists; the one that stands is returned. `locate`: see `plan`."""
         settle(self.store, self._plan_path, encode_plan(shards))
         plan = self.plan(locate=locate)
@@ -87,11 +87,11 @@ class Version:
             raise FileNotFoundError(self.store.locate(self._plan_path))
         return plan
 
-    def plan(self, *, locate: Callable[[str], str] | None = None) -> Plan | None:
+    def plan(self, *, locate: Locate | None = None) -> Plan | None:
         """The plan, or None before it was written.
 
         Args:
-            locate: input path -> URI, for a source that may have moved since; the planned URIs by default.
+            locate: where the inputs are now, for a source that may have moved since; as planned by default.
         """
         return open_plan(self.store, self._plan_path, locate)
 

@@ -34,6 +34,10 @@ _SCHEMA = pa.schema(
 )
 
 
+Locate = Callable[[str], tuple[str, str]]
+"""Path of an input -> its URI and stamp today."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedInput:
     """An input as the plan knows it: the same size and stamp means that it need not be opened to be recognised."""
@@ -54,8 +58,8 @@ class Plan:
     rows: int
     bytes: int
     """Of the input files together."""
-    locate: Callable[[str], str] | None = None
-    """Input path -> its URI today, for a source that has moved since it was planned."""
+    locate: Locate | None = None
+    """For a source that has moved, or was written anew with the same contents, since it was planned."""
 
     def __len__(self) -> int:
         return self.shards
@@ -74,8 +78,10 @@ class Plan:
             last = row
 
     def _row_range(self, row: tuple[Any, ...]) -> RowRange:
-        path, uri, *rest = row[1:]
-        return RowRange(path, self.locate(path) if self.locate else uri, *rest)
+        path, uri, size, stamp, *rest = row[1:]
+        if self.locate is not None:
+            uri, stamp = self.locate(path)
+        return RowRange(path, uri, size, stamp, *rest)
 
     def _rows(self, columns: list[str]) -> Iterator[tuple[Any, ...]]:
         with open_table(self.store, self.path, PLAN, columns) as file:
@@ -103,7 +109,7 @@ def encode_plan(shards: Iterable[Shard]) -> bytes:
     return sink.getvalue()
 
 
-def open_plan(store: Store, path: str, locate: Callable[[str], str] | None = None) -> Plan | None:
+def open_plan(store: Store, path: str, locate: Locate | None = None) -> Plan | None:
     """The plan in the store, or None.
 
     Raises:

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from rayforest.engine.commit import Destination, Version, canonical_json
@@ -104,6 +105,15 @@ class Inputs:
         """(path, identity) of each file."""
         return list(zip((file.path for file in self.files), self.identities, strict=True))
 
+    def locate(self, path: str) -> tuple[str, str]:
+        """URI and stamp of a file."""
+        file = self._by_path[path]
+        return file.uri, file.stamp
+
+    @cached_property
+    def _by_path(self) -> dict[str, SourceFile]:
+        return {file.path: file for file in self.files}
+
     def why_no_row(self) -> NoRows | None:
         """Why no row of a text table reads; None where that is not what is wrong."""
         if self.schema.has_rows:
@@ -173,7 +183,8 @@ def plan_inputs(version: Version, inputs: Inputs, shard_rows: int | None, execut
     whole = 1 if shard_rows else 2
     pieces = _pieces(inputs, shard_rows or SHARD_ROWS, executor)
     return version.write_plan(
-        plan_shards(pieces, shard_rows=shard_rows or SHARD_ROWS, shard_bytes=SHARD_BYTES, whole_shards=whole)
+        plan_shards(pieces, shard_rows=shard_rows or SHARD_ROWS, shard_bytes=SHARD_BYTES, whole_shards=whole),
+        locate=inputs.locate,
     )
 
 

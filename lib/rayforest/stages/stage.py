@@ -179,7 +179,7 @@ def claim(stage: Stage[Facts], store: Store, *, replace: bool = False) -> Claime
     version = Destination(store).claim(key, ingredients, inputs=_named(inputs), replace=replace)
     plan = None
     if isinstance(inputs, Inputs):
-        plan = version.plan()
+        plan = version.plan(locate=inputs.locate)
         if plan is None:
             plan = plan_inputs(version, inputs, project.run.shard_rows, stage.context.executor)
     return Claimed(version, plan)

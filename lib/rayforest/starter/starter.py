@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
+from rayforest.engine.stores.object_uri import is_object_uri
 from rayforest.errors import InputError, path_text
 from rayforest.kinds import Kind
 from rayforest.project.variables import literal_path
@@ -159,20 +160,21 @@ def _head(files: Sequence[SourceFile], look: TableLook, folder: str | Path | Non
 
 def _as_pattern(data: list[str], files: Sequence[SourceFile]) -> list[str]:
     """Many files that a shell listed as the glob that finds the same ones, so that later files belong to it, too."""
-    paths = [Path(path) for path in data]
-    if len(paths) < _MANY_PATHS or len({(path.parent, path.suffix) for path in paths}) > 1:
+    places = {(os.path.dirname(path), PurePath(path).suffix) for path in data}  # noqa: PTH120  of URIs, too
+    if len(data) < _MANY_PATHS or len(places) > 1:
         return data
-    pattern = str(paths[0].parent / f"*{paths[0].suffix}")
+    folder, suffix = places.pop()
+    pattern = f"{folder}/*{suffix}" if is_object_uri(folder) else str(Path(folder, f"*{suffix}"))
     found = list_files(Source((pattern,), Path.cwd(), csv=CsvFormat()))
     return [pattern] if {file.uri for file in found} == {file.uri for file in files} else data
 
 
 def _relative(data: list[str], folder: str | Path | None) -> list[str]:
-    """Paths as they are found from the folder; absolute ones, and those of the home folder, as they are."""
+    """Paths as they are found from the folder; URIs, absolute ones, and those of the home folder, as they are."""
     if folder is None:
         return data
     return [
-        path if Path(path).is_absolute() or path.startswith("~") else os.path.relpath(path, folder) for path in data
+        path if is_object_uri(path) or path.startswith(("/", "~")) else os.path.relpath(path, folder) for path in data
     ]
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
+from rayforest.engine.stores.store import ReplacedError, StoreUnavailableError
 from rayforest.errors import InputError
 
 
@@ -17,6 +18,20 @@ def errors_name_the_file(uri: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise InputError(f"{uri} does not exist any more", next_step="run again: the files are listed anew") from error
+    except ReplacedError as error:
+        raise changed_file(uri) from error
+    except StoreUnavailableError as error:
+        raise InputError(
+            f"{uri} cannot be read now",
+            found=error.strerror or str(error),
+            next_step="see to the network and the store, and run again: what is finished stays",
+        ) from error
+    except PermissionError as error:
+        raise InputError(
+            f"{uri} cannot be read",
+            found=(error.strerror or str(error)).lower(),
+            next_step="see to its permissions, in an object store to the credentials; or leave it out of the source",
+        ) from error
     except MemoryError as error:
         raise InputError(
             f"{uri} cannot be read", found="a block that unpacks to more than the memory", next_step=_NEXT

@@ -6,8 +6,9 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from rayforest.engine.stores.object_uri import is_object_uri
 from rayforest.errors import InputError
 from rayforest.kinds import Kind
 from rayforest.tables.batch import Source, SourceFile
@@ -78,8 +79,8 @@ def _kinds(file: SourceFile, source: Source) -> dict[str, Kind]:
 
 def _such_as(files: Sequence[SourceFile], source: Source) -> str:
     """Where files have several endings, a glob of those that are likeliest tables, not notes beside them."""
-    endings = Counter(Path(file.uri).suffix for file in files)
-    if len(endings) == 1:
+    endings = Counter(PurePath(file.uri).suffix for file in files)
+    if len(endings) == 1 or any(is_object_uri(file.uri) for file in files):
         return ""
     ending = max(endings, key=lambda ending: (ending not in _OF_ANY_TEXT, endings[ending]))
     folders = {Path(file.uri).parent for file in files if file.uri.endswith(ending)}
