@@ -150,7 +150,7 @@ def test_a_resume_opens_no_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def opened(*_: object, **__: object) -> None:
         raise AssertionError("an input was opened")
 
-    for name in ("look_at_each", "inspect"):
+    for name in ("look_at_each", "inspect_each"):
         monkeypatch.setattr(f"rayforest.stages.inputs.{name}", opened)
     for name in ("parquet_footer", "footer_identity", "parquet_schema", "read_parquet"):
         monkeypatch.setattr(f"rayforest.tables.reading.{name}", opened)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,18 @@ import pytest
 from rayforest.engine.shards import RowRange, Shard, plan_shards
 from rayforest.errors import InputError
 from rayforest.tables.batch import RawBatch, Source
+from rayforest.tables.raw_file import raw_file
 from rayforest.tables.reading import inspect, list_files, read, read_all
-from rayforest.tables.small_files import SMALL_ROWS, groups_of_small_files, read_small_files
+from rayforest.tables.small_files import SMALL_ROWS, groups_of_small_files
+from rayforest.tables.small_files import read_small_files as read_files
 
 COLUMNS = ["f32", "f64", "i8", "i64", "u32", "flag", "text", "large", "day"]
+
+
+def read_small_files(
+    ranges: Sequence[RowRange], columns: Sequence[str], optional: Sequence[str]
+) -> list[pa.Table] | None:
+    return read_files(ranges, [raw_file(row_range) for row_range in ranges], columns, optional)
 
 
 def rows(seed: int, count: int) -> pa.Table:

@@ -27,7 +27,7 @@ from rayforest.features.recipe import Recipe
 from rayforest.formats import KEY_HASHES, REPEATED_KEYS, TIMES
 from rayforest.preparing.split import TimeSketch, time_numbers
 from rayforest.tables.batch import Source
-from rayforest.tables.reading import read
+from rayforest.tables.reading import read_placed
 
 SURVEY, DUPLICATES = "survey", "duplicates"
 """Names of the steps."""
@@ -63,17 +63,15 @@ class SurveyTask:
         time = self.recipe.time_expression if self.by_time else None
         columns = sorted({*self.recipe.key, *(time.columns if time else ())})
         contract = self.recipe.contract.only(time.columns if time else ())
-        sketch, before = TimeSketch(), 0
-        for row_range in shard.ranges:
-            for batch in read(row_range, self.source, columns):
-                if self.recipe.key:
-                    hashes = self._hashes(batch.table, batch.rows - row_range.first_row + before)
-                    attempt.count_in(hashes.num_rows)
-                    attempt.write(hashes)
-                if time is not None:
-                    typed, _ = check_rows(contract, batch.table)
-                    sketch = sketch.merged(TimeSketch.of(time_numbers(typed.select(time.to_polars()).to_series())))
-            before += row_range.rows
+        sketch = TimeSketch()
+        for offset, batch in read_placed(shard.ranges, self.source, columns):
+            if self.recipe.key:
+                hashes = self._hashes(batch.table, batch.rows + offset)
+                attempt.count_in(hashes.num_rows)
+                attempt.write(hashes)
+            if time is not None:
+                typed, _ = check_rows(contract, batch.table)
+                sketch = sketch.merged(TimeSketch.of(time_numbers(typed.select(time.to_polars()).to_series())))
         attempt.sidecar(TIMES.write(sketch.as_dict()))
 
     def _hashes(self, table: pa.Table, positions: np.ndarray[tuple[int], np.dtype[np.int64]]) -> pa.Table:

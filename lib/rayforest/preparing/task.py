@@ -23,7 +23,7 @@ from rayforest.preparing.split_rule import SplitRule, part_names
 from rayforest.preparing.survey import duplicates_of
 from rayforest.tables.batch import RawBatch, Source
 from rayforest.tables.conversion import frame_of
-from rayforest.tables.reading import read
+from rayforest.tables.reading import read_placed
 
 
 @dataclass(frozen=True)
@@ -40,26 +40,23 @@ class PrepareTask:
 
     def __call__(self, shard: Shard, attempt: Attempt) -> None:
         """Prepare one shard."""
-        profile, before = Profile(), 0
+        profile = Profile()
         repeated = duplicates_of(self.version, self.buckets, shard.index) if self.buckets else None
         names, check_rows = [c.name for c in self.recipe.contract.columns], RowChecks(self.recipe.contract)
-        for row_range in shard.ranges:
-            for batch in read(row_range, self.source, names):
-                attempt.count_in(len(batch.rows) + len(batch.broken))
-                typed, verdicts = check_rows(batch.table)
-                if repeated is not None:
-                    places = batch.rows - row_range.first_row + before
-                    verdicts.fail(np.isin(places, repeated), "the key is repeated")
-                times = self._times(typed)
-                frame = self._features(batch, typed, times, verdicts, profile)
-                if verdicts.failed.any() or batch.broken:
-                    attempt.quarantine(verdicts.quarantine(batch))
-                keep = ~verdicts.failed
-                good = frame.filter(pl.Series(keep))
-                if good.height:
-                    self._describe(good, None if times is None else time_numbers(times)[keep], profile)
-                    attempt.write(good.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(self.schema))
-            before += row_range.rows
+        for offset, batch in read_placed(shard.ranges, self.source, names):
+            attempt.count_in(len(batch.rows) + len(batch.broken))
+            typed, verdicts = check_rows(batch.table)
+            if repeated is not None:
+                verdicts.fail(np.isin(batch.rows + offset, repeated), "the key is repeated")
+            times = self._times(typed)
+            frame = self._features(batch, typed, times, verdicts, profile)
+            if verdicts.failed.any() or batch.broken:
+                attempt.quarantine(verdicts.quarantine(batch))
+            keep = ~verdicts.failed
+            good = frame.filter(pl.Series(keep))
+            if good.height:
+                self._describe(good, None if times is None else time_numbers(times)[keep], profile)
+                attempt.write(good.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(self.schema))
         attempt.sidecar(PROFILE.write(profile.as_dict()))
 
     def _times(self, typed: pl.DataFrame) -> pl.Series | None:

@@ -25,7 +25,7 @@ from rayforest.project.sections import FormatSection, Project, Stage
 from rayforest.tables.batch import CsvFormat, Source, SourceFile
 from rayforest.tables.csv import SAMPLE_ROWS, NoRows, why_no_row
 from rayforest.tables.raw_file import raw_file
-from rayforest.tables.reading import FileLook, csv_format, inspect, list_files, look_at_each
+from rayforest.tables.reading import FileLook, csv_format, inspect_each, list_files, look_at_each
 from rayforest.tables.schema import TableSchema
 
 SHARD_ROWS = 524_288
@@ -194,11 +194,11 @@ def _pieces(inputs: Inputs, shard_rows: int, executor: Executor) -> Iterator[Inp
     left = [file for file, pieces in zip(inputs.files, inputs.pieces, strict=True) if pieces is None]
     nearest = executor if _is_much_to_inspect(left) else InProcess()
 
-    def inspect_each(batch: list[SourceFile]) -> list[InputFile]:
-        return [inspect(file, source, shard_rows=shard_rows) for file in batch]
+    def inspected_batch(batch: list[SourceFile]) -> list[InputFile]:
+        return list(inspect_each(batch, source, shard_rows=shard_rows))
 
     def inspected() -> Iterator[InputFile]:
-        for outcome in nearest.stream(inspect_each, _batches(left), ordered=True):
+        for outcome in nearest.stream(inspected_batch, _batches(left), ordered=True):
             yield from outcome.result()
 
     found = inspected()

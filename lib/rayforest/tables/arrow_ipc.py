@@ -26,8 +26,9 @@ def ipc_contents(file: RawFile) -> tuple[pa.Schema, tuple[Piece, ...]]:
 
     A batch's own `nbytes` is of no use: it follows damaged offsets.
     """
-    with _opened(file, None) as reader:
-        schema, rows = decoded_names(reader.schema), [batch.num_rows for batch in _batches_of(reader)]
+    schema = ipc_schema(file)
+    with _opened(file, schema.names[:1]) as reader:  # one column is read, not all
+        rows = [batch.num_rows for batch in _batches_of(reader)]
     size, total, starts = file.size, sum(rows), [0, *accumulate(rows)]
     return schema, tuple(Piece(start, n, 0, 0, size * n // total) for start, n in zip(starts, rows, strict=False) if n)
 
@@ -85,7 +86,7 @@ def _opened(
         options = pa.ipc.IpcReadOptions(use_threads=ARROW_THREADS)
         if columns:
             with open_ipc(stream, options=options) as whole:
-                options.included_fields = [whole.schema.get_field_index(name) for name in columns]
+                options.included_fields = [whole.schema.names.index(name) for name in columns]
             stream.seek(0)
         with open_ipc(stream, options=options) as reader:
             yield reader

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +19,7 @@ from rayforest.tables.batch import BATCH_ROWS, RawBatch
 from rayforest.tables.columnar import check_names, decoded_names, stored_batch
 from rayforest.tables.contents import other_format
 from rayforest.tables.damage import changed_file, errors_name_the_file
-from rayforest.tables.raw_file import RawFile
+from rayforest.tables.raw_file import Range, RawFile
 
 _MAGIC = b"PAR1"
 _NEXT_INT32 = b"\x15"
@@ -160,14 +160,39 @@ def read_parquet(
         stored = opened.schema_arrow
         names = [*columns, *(name for name in optional if name in stored.names)]
         check_names(file.uri, tuple(names), stored)
-        group_start, stop = 0, row_range.first_row + row_range.rows
-        for index in range(opened.metadata.num_row_groups):
-            group_rows = opened.metadata.row_group(index).num_rows
-            low, high = max(0, row_range.first_row - group_start), min(group_rows, stop - group_start)
-            if low < high:
-                for table, start in _group(opened, index, names, low, high):
-                    yield stored_batch(row_range.path, table, np.arange(start, start + table.num_rows) + group_start)
-            group_start += group_rows
+        groups = list(_groups(opened.metadata, row_range))
+        for place, (index, group_start, low, high) in enumerate(groups):
+            later = (next_index for next_index, *_ in groups[place + 1 : place + 2])
+            file.hold(_chunks(file, opened.metadata, [index], names), _chunks(file, opened.metadata, later, names))
+            for table, start in _group(opened, index, names, low, high):
+                yield stored_batch(row_range.path, table, np.arange(start, start + table.num_rows) + group_start)
+
+
+def _groups(metadata: pq.FileMetaData, row_range: RowRange) -> Iterator[tuple[int, int, int, int]]:
+    """Row groups that hold rows of a range: index, its first row in the file, and which of its rows, from and up to."""
+    group_start, stop = 0, row_range.first_row + row_range.rows
+    for index in range(metadata.num_row_groups):
+        group_rows = metadata.row_group(index).num_rows
+        low, high = max(0, row_range.first_row - group_start), min(group_rows, stop - group_start)
+        if low < high:
+            yield index, group_start, low, high
+        group_start += group_rows
+
+
+def _chunks(file: RawFile, metadata: pq.FileMetaData, groups: Iterable[int], columns: Sequence[str]) -> Iterator[Range]:
+    """Where the columns of row groups lie, as far as a damaged footer says so: nothing is computed for a local file."""
+    names, size = set(columns), file.size
+    places = [place for place in range(metadata.num_columns) if metadata.schema.column(place).path in names]
+    for index in groups:
+        group = metadata.row_group(index)
+        for place in places:
+            chunk = group.column(place)
+            start = chunk.data_page_offset
+            if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
+                start = chunk.dictionary_page_offset
+            stop = start + chunk.total_compressed_size
+            if 0 <= start < stop <= size:
+                yield start, stop
 
 
 def _group(

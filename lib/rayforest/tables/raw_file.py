@@ -13,6 +13,8 @@ from rayforest.tables.damage import changed_file, errors_name_the_file
 
 Range = tuple[int, int]
 """First byte, and the one after the last."""
+TAIL_BYTES = 64 << 10
+"""The end of a Parquet or Arrow file, in which nearly always its whole footer lies."""
 
 
 class Located(Protocol):

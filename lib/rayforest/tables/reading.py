@@ -6,7 +6,7 @@ reason why its text could not become values.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,12 +21,15 @@ from rayforest.tables.arrow_ipc import ipc_contents, ipc_schema, read_ipc
 from rayforest.tables.batch import BrokenRow, CsvFormat, FileFormat, RawBatch, Source, SourceFile
 from rayforest.tables.columnar import file_columns, kind_of
 from rayforest.tables.csv import SAMPLE_ROWS, count_pieces, guess_each, read_head, read_rows, sample_rows
+from rayforest.tables.csv.blocks import BLOCK_BYTES
+from rayforest.tables.csv.head import HEAD_BYTES
 from rayforest.tables.csv.infer import Guess, infer_kind
+from rayforest.tables.csv.read import SAMPLE_BYTES
 from rayforest.tables.damage import changed_file
 from rayforest.tables.listing import format_of, hive_columns, list_files
 from rayforest.tables.number_style import NumberStyle
 from rayforest.tables.parquet import footer_identity, parquet_footer, parquet_schema, read_parquet
-from rayforest.tables.raw_file import RawFile, raw_file, refuse_changed
+from rayforest.tables.raw_file import TAIL_BYTES, Range, RawFile, raw_file, refuse_changed
 from rayforest.tables.schema import FileColumn, TableSchema, fault_of_name
 from rayforest.tables.small_files import groups_of_small_files, read_small_files
 
@@ -42,11 +45,13 @@ __all__ = [
     "columns",
     "csv_format",
     "inspect",
+    "inspect_each",
     "list_files",
     "look",
     "look_at_each",
     "read",
     "read_all",
+    "read_placed",
     "unsupported_columns",
 ]
 
@@ -77,10 +82,17 @@ def look_at_each(files: Sequence[tuple[SourceFile, int]], source: Source) -> lis
     Raises:
         InputError: a file is damaged, or not what its format says.
     """
-    forms = [(file, csv_format(file.uri, source), rows) for file, rows in files if file.format == "csv"]
-    samples = [(sample_rows(raw_file(file), form, rows), form.numbers) for file, form, rows in forms]
-    texts = iter(_text_columns(samples))
-    return [_text_look(file, *next(texts)) if file.format == "csv" else _stored_look(file) for file, _ in files]
+    opened = _begun([file for file, _ in files], HEAD_BYTES + SAMPLE_BYTES)
+    samples = []
+    for raw, (file, rows) in zip(opened, files, strict=True):
+        if file.format == "csv":
+            form = csv_format(raw.uri, source)
+            samples.append((sample_rows(raw, form, rows), form.numbers))
+    columns = iter(_text_columns(samples))
+    return [
+        _text_look(file, *next(columns)) if file.format == "csv" else _stored_look(file, raw)
+        for raw, (file, _) in zip(opened, files, strict=True)
+    ]
 
 
 def _text_columns(samples: Sequence[tuple[pa.Table, NumberStyle]]) -> list[tuple[bool, tuple[FileColumn, ...]]]:
@@ -110,12 +122,12 @@ def _text_look(file: SourceFile, has_rows: bool, columns: tuple[FileColumn, ...]
     return FileLook(_stamped(file), has_rows, _with_hive_columns(columns, _hive(file)), None)
 
 
-def _stored_look(file: SourceFile) -> FileLook:
+def _stored_look(file: SourceFile, raw: RawFile) -> FileLook:
     if file.format == "parquet":
-        footer = parquet_footer(raw_file(file))
+        footer = parquet_footer(raw)
         identity, schema, pieces, far = footer.identity, footer.schema, footer.pieces, footer.far
     else:
-        identity, (schema, pieces), far = _stamped(file), ipc_contents(raw_file(file)), frozenset[str]()
+        identity, (schema, pieces), far = _stamped(file), ipc_contents(raw), frozenset[str]()
     columns = file_columns(schema.serialize().to_pybytes(), far)
     return FileLook(identity, bool(pieces), _with_hive_columns(columns, _hive(file)), pieces)
 
@@ -136,7 +148,12 @@ def _with_hive_columns(columns: tuple[FileColumn, ...], hive: tuple[FileColumn, 
 
 
 def inspect(file: SourceFile, source: Source, *, shard_rows: int) -> InputFile:
-    """Open a file: find the pieces that can be read alone, and what identifies its contents.
+    """What identifies one file, and its pieces; see `inspect_each`."""
+    return next(inspect_each([file], source, shard_rows=shard_rows))
+
+
+def inspect_each(files: Sequence[SourceFile], source: Source, *, shard_rows: int) -> Iterator[InputFile]:
+    """Open files: find the pieces that can be read alone, and what identifies its contents.
 
     Parquet and Arrow: one piece a row group or record batch. CSV: byte ranges at line starts of at most `shard_rows`
     rows and about 16 MB; a compressed file, or one in an encoding such as UTF-16, is one piece, addressed by row, and
@@ -145,16 +162,17 @@ def inspect(file: SourceFile, source: Source, *, shard_rows: int) -> InputFile:
     Raises:
         InputError: the file is damaged, or not what its format says.
     """
-    match file.format:
-        case "parquet":
-            footer = parquet_footer(raw_file(file))
-            identity, pieces = footer.identity, footer.pieces
-        case "arrow":
-            identity, (_, pieces) = _stamped(file), ipc_contents(raw_file(file))
-        case "csv":
-            identity = _stamped(file)
-            pieces = count_pieces(raw_file(file), csv_format(file.uri, source), shard_rows)
-    return InputFile(file.path, file.uri, file.size, file.stamp, identity, pieces)
+    for file, raw in zip(files, _begun(files, HEAD_BYTES), strict=True):
+        match file.format:
+            case "parquet":
+                footer = parquet_footer(raw)
+                identity, pieces = footer.identity, footer.pieces
+            case "arrow":
+                identity, (_, pieces) = _stamped(file), ipc_contents(raw)
+            case "csv":
+                identity = _stamped(file)
+                pieces = count_pieces(raw, csv_format(file.uri, source), shard_rows)
+        yield InputFile(file.path, file.uri, file.size, file.stamp, identity, pieces)
 
 
 def columns(file: SourceFile, source: Source) -> dict[str, Kind]:
@@ -204,7 +222,13 @@ def read(
     Raises:
         InputError: the file changed since it was planned, is damaged, or lacks a column.
     """
-    file, form = raw_file(row_range), format_of(row_range.uri, source)
+    yield from _read(raw_file(row_range), row_range, source, columns, optional)
+
+
+def _read(
+    file: RawFile, row_range: RowRange, source: Source, columns: Sequence[str], optional: Sequence[str]
+) -> Iterator[RawBatch]:
+    form = format_of(row_range.uri, source)
     if not row_range.rows:
         _refuse_changed(file, row_range, form)
         return
@@ -236,16 +260,64 @@ def read_all(
     ranges: Sequence[RowRange], source: Source, columns: Sequence[str], *, optional: Sequence[str] = ()
 ) -> Iterator[RawBatch]:
     """Read the rows of ranges in order, as `read` does, but many small files at once where that gives the same."""
-    for group in groups_of_small_files(ranges):
+    for _, batch in read_placed(ranges, source, columns, optional=optional):
+        yield batch
+
+
+def read_placed(
+    ranges: Sequence[RowRange], source: Source, columns: Sequence[str], *, optional: Sequence[str] = ()
+) -> Iterator[tuple[int, RawBatch]]:
+    """As `read_all`, each batch with what makes a row number of its file a position among the rows of all ranges."""
+    before = 0
+    for group, files in _begun_one_ahead(groups_of_small_files(ranges), source):
         tables = None
         if len(group) > 1 and all(format_of(p.uri, source) == "parquet" and not hive_columns(p.path) for p in group):
-            tables = read_small_files(group, columns, optional)
-        if tables is not None:
-            for row_range, table in zip(group, tables, strict=True):
-                yield RawBatch(row_range.path, np.arange(row_range.rows), table)
-        else:
-            for row_range in group:
-                yield from read(row_range, source, columns, optional=optional)
+            tables = read_small_files(group, files, columns, optional)
+        for place, (row_range, file) in enumerate(zip(group, files, strict=True)):
+            if tables is not None:
+                yield before, RawBatch(row_range.path, np.arange(row_range.rows), tables[place])
+            else:
+                for batch in _read(file, row_range, source, columns, optional):
+                    yield before - row_range.first_row, batch
+            before += row_range.rows
+
+
+def _begun(files: Sequence[SourceFile], text_bytes: int) -> list[RawFile]:
+    """The files, of which that is on its way by which they are known: the beginning of text, the end of the others."""
+    opened = [raw_file(file) for file in files]
+    for listed, file in zip(files, opened, strict=True):
+        end = (max(0, listed.size - TAIL_BYTES), listed.size)
+        file.hold([(0, min(listed.size, text_bytes)) if listed.format == "csv" else end])
+    return opened
+
+
+def _begun_one_ahead(
+    groups: Iterable[list[RowRange]], source: Source
+) -> Iterator[tuple[list[RowRange], list[RawFile]]]:
+    """The groups with their files, of which the first bytes to read of the next group are on their way."""
+    current: tuple[list[RowRange], list[RawFile]] | None = None
+    for group in groups:
+        files = [raw_file(row_range) for row_range in group]
+        for row_range, file in zip(group, files, strict=True):
+            file.hold(_first_reads(row_range, source, whole=len(group) > 1))
+        if current is not None:
+            yield current
+        current = group, files
+    if current is not None:
+        yield current
+
+
+def _first_reads(row_range: RowRange, source: Source, *, whole: bool) -> Iterator[Range]:
+    size, form = row_range.size, format_of(row_range.uri, source)
+    if whole:
+        yield 0, size
+        return
+    if form == "csv" and row_range.byte_stop:
+        yield row_range.byte_start, min(row_range.byte_stop, row_range.byte_start + BLOCK_BYTES)
+    if form != "parquet":
+        yield 0, min(size, HEAD_BYTES)
+    if form != "csv":
+        yield max(0, size - TAIL_BYTES), size
 
 
 def csv_format(path: str, source: Source) -> CsvFormat:

@@ -16,7 +16,7 @@ from rayforest.errors import InputError
 from rayforest.tables.batch import BATCH_ROWS
 from rayforest.tables.columnar import can_read, plain_schema
 from rayforest.tables.parquet import footer_identity, has_page_checksums, parquet_schema
-from rayforest.tables.raw_file import RawFile, raw_file
+from rayforest.tables.raw_file import LocalFile, RawFile
 
 SMALL_ROWS = 16_384
 """Rows of a file up to which opening it costs more than decoding it."""
@@ -41,16 +41,16 @@ def groups_of_small_files(ranges: Sequence[RowRange]) -> Iterator[list[RowRange]
 
 
 def read_small_files(
-    ranges: Sequence[RowRange], columns: Sequence[str], optional: Sequence[str]
+    ranges: Sequence[RowRange], files: Sequence[RawFile], columns: Sequence[str], optional: Sequence[str]
 ) -> list[pa.Table] | None:
     """The rows of each file, as `read_parquet` gives them, or None where Arrow has to read them.
 
     Args:
         ranges: whole Parquet files.
+        files: where these are.
         columns: names of columns to read.
         optional: further columns, of which those that the first file has are read.
     """
-    files = [raw_file(row_range) for row_range in ranges]
     try:
         table = _read(ranges, files, columns, optional)
         # after reading: a file that was replaced before has another footer now
@@ -78,7 +78,9 @@ def _read(
     plain = plain_schema(pa.schema([stored.field(name) for name in names]))
     if not all(_is_read_alike(field.type) for field in plain):
         return None
-    scan = pl.scan_parquet([file.uri for file in files], glob=False, hive_partitioning=False)  # all of one schema
+    # Polars reads local files; what comes from a store is read here, once, of one etag
+    places = [file.uri if isinstance(file, LocalFile) else file.begin(file.size) for file in files]
+    scan = pl.scan_parquet(places, glob=False, hive_partitioning=False)  # type: ignore[arg-type]  # all of one schema
     frame = scan.select(names).collect()
     rows = sum(row_range.rows for row_range in ranges)
     if frame.height != rows or frame.schema != pl.DataFrame(plain.empty_table()).schema:

@@ -65,6 +65,7 @@ class ObjectFile:
     def hold(self, ranges: Iterable[Range], ahead: Iterable[Range] = ()) -> None:
         """Start to fetch what is read next, and after that; what was held before and is not named is given back."""
         if self.size <= GAP_BYTES:
+            self._kept = self._kept or [self._fetched(0, self.size)]
             return
         wanted, later = coalesced(ranges), coalesced(ahead)
         if sum(stop - start for start, stop in later) > _AHEAD_BYTES:

@@ -20,7 +20,7 @@ from rayforest.tables.csv.single_blanks import single_blanks
 from rayforest.tables.raw_file import RawFile
 
 BOM = b"\xef\xbb\xbf"
-_HEAD_BYTES = 1 << 16
+HEAD_BYTES = 1 << 16
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
@@ -45,8 +45,8 @@ def read_head(file: RawFile, form: CsvFormat) -> CsvHead:
     Raises:
         InputError: the file is empty, a name stands twice, or `names` are not as many as the columns.
     """
-    uri, begin, size = file.uri, b"", _HEAD_BYTES
-    for block in _structure(file, form, block_bytes=_HEAD_BYTES):
+    uri, begin, size = file.uri, b"", HEAD_BYTES
+    for block in _structure(file, form, block_bytes=HEAD_BYTES):
         begin += block
         if len(begin) >= size:
             if (head := _parse_head(uri, form, begin, complete=False)) is not None:

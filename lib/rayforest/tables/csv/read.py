@@ -28,7 +28,9 @@ from rayforest.tables.raw_file import RawFile
 SAMPLE_ROWS = 10_000
 """Rows from which kinds are inferred."""
 
-_SAMPLE_BYTES, _FEW_ROWS = 1 << 20, 1_000
+SAMPLE_BYTES = 1 << 20
+"""Read at a time for a large sample."""
+_FEW_ROWS = 1_000
 _NOWHERE = np.empty(0, np.int64)
 
 
@@ -65,7 +67,7 @@ def sample_batches(file: RawFile, form: CsvFormat, rows: int) -> Iterator[RawBat
     """The first rows of a file as text, all columns; at least one batch."""
     head = read_head(file, form)
     reader = _TableReader(file.uri, "", form, head.names, head.names)
-    stream = rows_stream(file, form, head, block_bytes=_SAMPLE_BYTES if rows > _FEW_ROWS else _SAMPLE_BYTES >> 4)
+    stream = rows_stream(file, form, head, block_bytes=SAMPLE_BYTES if rows > _FEW_ROWS else SAMPLE_BYTES >> 4)
     if keeps_ascii(form.encoding):
         stream = to_utf8(stream, form.encoding)
     at = 0
