@@ -33,7 +33,13 @@ KEYS = {"testing": "testing-secret", "renewed": "renewed-secret"}
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """SeaweedFS with an empty bucket `bucket`."""
-    folder = tmp_path_factory.mktemp("seaweedfs")
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as endpoint:
+        yield endpoint
+
+
+@contextlib.contextmanager
+def seaweedfs(folder: Path) -> Iterator[str]:
+    """The endpoint of a server that keeps its data in the folder, with an empty bucket `bucket`."""
     identities = [
         {"name": key, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": ["Admin"]}
         for key, secret in KEYS.items()

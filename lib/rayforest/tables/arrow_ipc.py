@@ -48,7 +48,7 @@ def read_ipc(file: RawFile, row_range: RowRange, columns: Sequence[str]) -> Iter
     first_row, stop_row = row_range.first_row, row_range.first_row + row_range.rows
     check_names(file.uri, tuple(columns), ipc_schema(file))
     at = 0
-    with errors_name_the_file(file.uri):
+    with errors_name_the_file(file):
         for batch in _batches(file, columns):
             begin, stop = max(0, first_row - at), min(batch.num_rows, stop_row - at)
             for cut in range(begin, stop, BATCH_ROWS):
@@ -76,7 +76,7 @@ def _batches_of(reader: pa.RecordBatchFileReader | pa.RecordBatchStreamReader) -
 def _opened(
     file: RawFile, columns: Sequence[str] | None
 ) -> Iterator[pa.RecordBatchFileReader | pa.RecordBatchStreamReader]:
-    with errors_name_the_file(file.uri), file.mapped() as stream:
+    with errors_name_the_file(file), file.mapped() as stream:
         begin = stream.read(len(_FILE_MAGIC))
         is_file = begin == _FILE_MAGIC
         if not is_file and not begin.startswith(_STREAM_MARK) and (other := other_format(file, "an Arrow file")):

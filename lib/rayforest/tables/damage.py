@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -11,34 +12,43 @@ from rayforest.engine.stores.store import ReplacedError, StoreUnavailableError
 from rayforest.errors import InputError
 
 
+class Failing(Protocol):
+    """A file that remembers why it could not be read: readers in C++ may keep nothing of an error but its text."""
+
+    @property
+    def uri(self) -> str:
+        """Absolute path, or URI in an object store."""
+        ...
+
+    @property
+    def failure(self) -> OSError | None:
+        """The last one; None where the file was there, and is only not what was expected."""
+        ...
+
+
 @contextmanager
-def errors_name_the_file(uri: str) -> Iterator[None]:
-    """Turn what pyarrow raises on a damaged or vanished file into an InputError."""
+def errors_name_the_file(file: Failing) -> Iterator[None]:
+    """Turn what pyarrow raises on a damaged or vanished file, or a store that fails, into an InputError."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise InputError(f"{uri} does not exist any more", next_step="run again: the files are listed anew") from error
-    except ReplacedError as error:
-        raise changed_file(uri) from error
-    except StoreUnavailableError as error:
-        raise InputError(
-            f"{uri} cannot be read now",
-            found=error.strerror or str(error),
-            next_step="see to the network and the store, and run again: what is finished stays",
-        ) from error
-    except PermissionError as error:
-        raise InputError(
-            f"{uri} cannot be read",
-            found=(error.strerror or str(error)).lower(),
-            next_step="see to its permissions, in an object store to the credentials; or leave it out of the source",
-        ) from error
-    except MemoryError as error:
-        raise InputError(
-            f"{uri} cannot be read", found="a block that unpacks to more than the memory", next_step=_NEXT
-        ) from error
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{uri} cannot be read", found=reason, next_step=_NEXT) from error
+    except (OSError, pa.ArrowException, MemoryError, UnicodeDecodeError) as error:
+        raise _named(file.uri, file.failure or error) from error
+
+
+def _named(uri: str, error: Exception) -> InputError:
+    match error:
+        case FileNotFoundError():
+            return InputError(f"{uri} does not exist any more", next_step="run again: the files are listed anew")
+        case ReplacedError():
+            return changed_file(uri)
+        case StoreUnavailableError():
+            found, step = error.strerror, "see to the network and the store, and run again: what is finished stays"
+            return InputError(f"{uri} cannot be read now", found=found or str(error), next_step=step)
+        case MemoryError():
+            found = "a block that unpacks to more than the memory"
+            return InputError(f"{uri} cannot be read", found=found, next_step=_NEXT)
+    next_step = f"see to what the credentials may do; or {_NEXT}" if isinstance(error, PermissionError) else _NEXT
+    return InputError(f"{uri} cannot be read", found=" ".join(str(error).split())[:200], next_step=next_step)
 
 
 def changed_file(

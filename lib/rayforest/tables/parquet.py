@@ -35,7 +35,7 @@ def footer_identity(file: RawFile) -> str:
     Raises:
         InputError: the file does not end as a Parquet file does.
     """
-    with errors_name_the_file(file.uri), file.open() as stream:
+    with errors_name_the_file(file), file.open() as stream:
         return _identity(file, stream)
 
 
@@ -65,7 +65,7 @@ def has_page_checksums(file: RawFile) -> bool:
 
     Reads the header in Thrift's compact protocol: three numbers, then the checksum or one of the page's own headers.
     """
-    with errors_name_the_file(file.uri):
+    with errors_name_the_file(file):
         header = file.begin(len(_MAGIC) + 32)[len(_MAGIC) :]
     at = 0
     for _ in range(3):
@@ -92,7 +92,7 @@ class Footer:
 
 def parquet_footer(file: RawFile) -> Footer:
     """Read the footer of a file, once."""
-    with errors_name_the_file(file.uri), file.open() as stream:
+    with errors_name_the_file(file), file.open() as stream:
         identity = _identity(file, stream)  # before pyarrow: it says what a file is that is none
         with _parquet_file(stream) as opened:
             schema = decoded_names(opened.schema_arrow)
@@ -162,7 +162,7 @@ def read_parquet(
         check_names(file.uri, tuple(names), stored)
         groups = list(_groups(opened.metadata, row_range))
         for place, (index, group_start, low, high) in enumerate(groups):
-            later = (next_index for next_index, *_ in groups[place + 1 : place + 2])
+            later = (next_index for next_index, *_ in groups[place + 1 :])
             file.hold(_chunks(file, opened.metadata, [index], names), _chunks(file, opened.metadata, later, names))
             for table, start in _group(opened, index, names, low, high):
                 yield stored_batch(row_range.path, table, np.arange(start, start + table.num_rows) + group_start)
@@ -217,7 +217,7 @@ def _group(
 @contextmanager
 def _opened(file: RawFile, identity: str | None = None) -> Iterator[pq.ParquetFile]:
     """A file; with an identity, only if it still has that one."""
-    with errors_name_the_file(file.uri), file.open() as stream:
+    with errors_name_the_file(file), file.open() as stream:
         if identity is not None and _identity(file, stream) != identity:
             raise changed_file(file.uri)
         with _parquet_file(stream) as opened:

@@ -70,6 +70,11 @@ class RawFile(Protocol):
         ...
 
     @property
+    def failure(self) -> OSError | None:
+        """Why it could not be read the last time; None where the system itself says so."""
+        ...
+
+    @property
     def pinned(self) -> bool:
         """Whether no byte is read of another file than the one that was listed."""
         ...
@@ -79,6 +84,7 @@ class LocalFile:
     """A file of a local or mounted file system."""
 
     pinned = False
+    failure = None
 
     def __init__(self, uri: str | Path) -> None:
         self.uri = str(uri)
@@ -124,6 +130,6 @@ def refuse_changed(file: RawFile, listed: Located) -> None:
     Raises:
         InputError: it does, or is gone.
     """
-    with errors_name_the_file(file.uri):
+    with errors_name_the_file(file):
         if (file.size, file.current_stamp()) != (listed.size, listed.stamp):
             raise changed_file(file.uri)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 
 import pyarrow as pa
 
@@ -21,7 +22,7 @@ from rayforest.engine.stores.store import ReplacedError
 
 GAP_BYTES = 1 << 20
 """What is fetched needlessly at most to spare a request. A smaller file is fetched whole."""
-REQUEST_BYTES = 8 << 20
+REQUEST_BYTES = 16 << 20
 """Of one request, at most."""
 TAIL_BYTES = 64 << 10
 """The end of a file, where Parquet and Arrow keep what they hold; most footers are smaller."""
@@ -41,6 +42,8 @@ class ObjectFile:
         self.uri, self.size, self.etag = f"{bucket.uri}/{key}", size, etag
         self.pinned = etag is not None
         """Whether the first request is bound to an etag, too."""
+        self.failure: OSError | None = None
+        """Why it could not be read the last time."""
         self._bucket, self._key = bucket, key
         self._kept: list[_Piece] = []
         """The whole of a small file, or the end of a larger one."""
@@ -63,19 +66,30 @@ class ObjectFile:
         return bytes(self.read(0, min(size, self.size)))
 
     def hold(self, ranges: Iterable[Range], ahead: Iterable[Range] = ()) -> None:
-        """Start to fetch what is read next, and after that; what was held before and is not named is given back."""
+        """Start to fetch what is read next, and after that; what was held before and is not named is given back.
+
+        Args:
+            ranges: what is read next.
+            ahead: what is read after that, in order. So much of it is fetched as _AHEAD_BYTES hold.
+        """
         if self.size <= GAP_BYTES:
             self._kept = self._kept or [self._fetched(0, self.size)]
             return
-        wanted, later = coalesced(ranges), coalesced(ahead)
-        if sum(stop - start for start, stop in later) > _AHEAD_BYTES:
-            later = []
-        known = {(piece.start, piece.stop): piece for piece in self._held}
-        self._held = [
-            known.pop(span) if span in known else self._fetched(*span) for span in dict.fromkeys((*wanted, *later))
-        ]
-        for piece in known.values():
-            piece.data.cancel()
+        wanted, left = list(ranges), _AHEAD_BYTES
+        if not self._kept and any(start >= self.size - TAIL_BYTES for start, _ in wanted):
+            self._kept = [self._tail()]
+        for start, stop in ahead:
+            if (left := left - (stop - start)) < 0:
+                break
+            wanted.append((start, stop))
+        held, self._held = self._held, []
+        for piece in held:
+            if any(start < piece.stop and piece.start < stop for start, stop in wanted):
+                self._held.append(piece)
+            else:
+                piece.data.cancel()
+        missing = [span for span in wanted if not _hold_all((*self._kept, *self._held), *span)]
+        self._held += [self._fetched(*span) for span in coalesced(missing)]
 
     def current_stamp(self) -> str:
         """The etag that the object has now."""
@@ -88,7 +102,13 @@ class ObjectFile:
             FileNotFoundError, ReplacedError: the object is gone, or another one.
             PermissionError, StoreUnavailableError: it cannot be read.
         """
-        start, stop = min(start, self.size), min(stop, self.size)
+        try:
+            return self._read(min(start, self.size), min(stop, self.size), self.size if limit is None else limit)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def _read(self, start: int, stop: int, limit: int) -> memoryview:
         if start >= stop:
             return memoryview(b"")
         if self.size <= GAP_BYTES and not self._kept:
@@ -97,12 +117,26 @@ class ObjectFile:
             if (found := _between(pieces, start, stop)) is not None:
                 return found
         if start >= self.size - TAIL_BYTES:
-            self._kept = [self._fetched(self.size - TAIL_BYTES, self.size)]
-            return self.read(start, stop)
-        found = _between(self._streamed(start, stop, self.size if limit is None else limit), start, stop)
+            self._kept = [self._tail()]
+            return self._read(start, stop, limit)
+        found = _between(self._streamed(start, stop, limit), start, stop)
         if found is None:
             raise AssertionError(f"bytes {start} to {stop} were not fetched")
         return found
+
+    def _tail(self) -> _Piece:
+        """The end of the file, which every shard of it reads: kept for all, as its etag says what it holds."""
+        if self.etag is None:
+            return self._fetched(self.size - TAIL_BYTES, self.size)
+        key = (self.uri, self.etag)
+        with _TAILS_LOCK:
+            piece = _TAILS.pop(key, None)
+            if piece is None or (piece.data.done() and (piece.data.cancelled() or piece.data.exception())):
+                piece = self._fetched(self.size - TAIL_BYTES, self.size)
+            _TAILS[key] = piece  # the latest one
+            if len(_TAILS) > _MOST_TAILS:
+                del _TAILS[next(iter(_TAILS))]
+        return piece
 
     def _streamed(self, start: int, stop: int, limit: int) -> list[_Piece]:
         """The pieces that hold the bytes. Where reading goes on from before, the next ones are on their way."""
@@ -163,16 +197,23 @@ def cut(start: int, stop: int) -> list[Range]:
 
 def _between(pieces: Sequence[_Piece], start: int, stop: int) -> memoryview | None:
     """The bytes, where the pieces hold all of them; waits for those that are on their way."""
-    found, at = [], start
-    for piece in sorted(pieces, key=lambda piece: piece.start):
-        if piece.start <= at < piece.stop:
-            end = min(stop, piece.stop)
-            found.append((piece, at - piece.start, end - piece.start))
-            at = end
-    if at < stop:
+    if not _hold_all(pieces, start, stop):
         return None
-    parts = [piece.data.result()[low:high] for piece, low, high in found if low < high]
+    parts, at = [], start
+    for piece in sorted(pieces, key=lambda piece: piece.start):
+        if piece.start <= at < min(stop, piece.stop):
+            end = min(stop, piece.stop)
+            parts.append(piece.data.result()[at - piece.start : end - piece.start])
+            at = end
     return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+
+
+def _hold_all(pieces: Iterable[_Piece], start: int, stop: int) -> bool:
+    """Whether the pieces hold every byte of a range."""
+    for piece in sorted(pieces, key=lambda piece: piece.start):
+        if piece.start <= start < piece.stop:
+            start = piece.stop
+    return start >= stop
 
 
 class _Cursor:
@@ -207,6 +248,12 @@ class _Cursor:
 
     def close(self) -> None:
         """Nothing: the pieces go with the file."""
+
+
+_TAILS: dict[tuple[str, str], _Piece] = {}
+"""Ends of files, by URI and etag; those that were read last are last."""
+_TAILS_LOCK = Lock()
+_MOST_TAILS = 128
 
 
 @lru_cache(maxsize=1)

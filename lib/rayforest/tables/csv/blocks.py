@@ -25,7 +25,7 @@ def read_blocks(
     """
     ending = compression(file.uri)
     blocks = unpacked_blocks(file, ending, block_bytes) if ending else _plain_blocks(file, start, stop, block_bytes)
-    with errors_name_the_file(file.uri):
+    with errors_name_the_file(file):
         if not start:
             begin = next(blocks, b"")
             refuse_no_text(file.uri, begin, COMPRESSIONS[ending].rpartition(" ")[2] if ending else "")
