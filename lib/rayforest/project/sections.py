@@ -228,7 +228,8 @@ class DataSection(Section):
     """The raw tables."""
 
     source: Names
-    """Paths, globs (** spans folders) and folders; hive folders become columns."""
+    """Paths, globs (** spans folders) and folders, or URIs of object stores (s3://, gs://, az://) with the same; hive
+    folders become columns."""
     format: Format = FormatSection()
     """"parquet", "csv" or "arrow", or a table of the options of text tables."""
     key: KeyNames = ()
