@@ -72,9 +72,6 @@ class ObjectFile:
             ranges: what is read next.
             ahead: what is read after that, in order. So much of it is fetched as _AHEAD_BYTES hold.
         """
-        if self.size <= GAP_BYTES:
-            self._kept = self._kept or [self._fetched(0, self.size)]
-            return
         wanted, left = list(ranges), _AHEAD_BYTES
         if not self._kept and any(start >= self.size - TAIL_BYTES for start, _ in wanted):
             self._kept = [self._tail()]
@@ -89,7 +86,10 @@ class ObjectFile:
             else:
                 piece.data.cancel()
         missing = [span for span in wanted if not _hold_all((*self._kept, *self._held), *span)]
-        self._held += [self._fetched(*span) for span in coalesced(missing)]
+        if missing and self.size <= GAP_BYTES:
+            self._kept = [self._fetched(0, self.size)]
+        else:
+            self._held += [self._fetched(*span) for span in coalesced(missing)]
 
     def current_stamp(self) -> str:
         """The etag that the object has now."""
@@ -111,28 +111,33 @@ class ObjectFile:
     def _read(self, start: int, stop: int, limit: int) -> memoryview:
         if start >= stop:
             return memoryview(b"")
-        if self.size <= GAP_BYTES and not self._kept:
-            self._kept = [self._fetched(0, self.size)]
         for pieces in (self._kept, self._held):
             if (found := _between(pieces, start, stop)) is not None:
                 return found
         if start >= self.size - TAIL_BYTES:
-            self._kept = [self._tail()]
-            return self._read(start, stop, limit)
-        found = _between(self._streamed(start, stop, limit), start, stop)
+            pieces = self._kept = [self._tail()]
+        elif self.size <= GAP_BYTES:
+            pieces = self._kept = [self._fetched(0, self.size)]
+        else:
+            pieces = self._streamed(start, stop, limit)
+        found = _between(pieces, start, stop)
         if found is None:
             raise AssertionError(f"bytes {start} to {stop} were not fetched")
         return found
 
     def _tail(self) -> _Piece:
-        """The end of the file, which every shard of it reads: kept for all, as its etag says what it holds."""
-        if self.etag is None:
-            return self._fetched(self.size - TAIL_BYTES, self.size)
+        """The end of the file, which every shard of a large one reads: kept for all, as its etag says what it holds.
+
+        Of a small one it is fetched each time: its rows lie there, too, and a request tells whether it was replaced.
+        """
+        begin = max(0, self.size - TAIL_BYTES)
+        if self.etag is None or self.size <= GAP_BYTES:
+            return self._fetched(begin, self.size)
         key = (self.uri, self.etag)
         with _TAILS_LOCK:
             piece = _TAILS.pop(key, None)
             if piece is None or (piece.data.done() and (piece.data.cancelled() or piece.data.exception())):
-                piece = self._fetched(self.size - TAIL_BYTES, self.size)
+                piece = self._fetched(begin, self.size)
             _TAILS[key] = piece  # the latest one
             if len(_TAILS) > _MOST_TAILS:
                 del _TAILS[next(iter(_TAILS))]
