@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
@@ -192,10 +193,10 @@ def full_disk(folder: Path, rng: random.Random) -> str:
     size_kib = rng.randint(300, 900)
     with small_disk(folder / "disk", f"{size_kib}k") as disk:
         job = Job(folder / "job", {"pause": 0, "width": 200})
-        job.destination = disk / "out"
+        job.destination = destination = disk / "out"
         error = ended(job.start(), code=3)["error"]
         assert "takes no more" in error["what"]
-        assert not (job.destination / "current").exists()
+        assert not (destination / "current").exists()
         kept = job.finished_shards()
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         assert job.finish()["resumed"] == kept
@@ -207,10 +208,11 @@ def full_disk(folder: Path, rng: random.Random) -> str:
     return f"{size_kib} KiB: {kept} shards were finished"
 
 
-def rayforest(*arguments: str, code: int = 0) -> str:
-    """The command line itself."""
+def rayforest(*arguments: str, code: int = 0, environment: Mapping[str, str] | None = None) -> str:
+    """The command line itself; `environment` comes on top of ours."""
     command = [sys.executable, "-m", "rayforest.jobs.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    variables = {**os.environ, **(environment or {})}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
     assert done.returncode == code, f"exit code {done.returncode} instead of {code}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

@@ -25,6 +25,7 @@ from rayforest.engine.policy import Policy
 from rayforest.engine.publish import clean, publish
 from rayforest.engine.run import run_step
 from rayforest.engine.shards import InputFile, Piece, Shard, plan_shards
+from rayforest.engine.stores import patience
 from rayforest.engine.stores.opening import open_store
 from rayforest.errors import RayforestError
 
@@ -69,12 +70,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--pause", type=float, default=0.01)
     parser.add_argument("--width", type=int, default=1)
     parser.add_argument("--timeout", type=float)
+    parser.add_argument("--patience", type=float, default=180, help="seconds for which a request to a store is tried")
     options = parser.parse_args(arguments)
     rows, count = options.rows, options.shards
     files = [
         InputFile(f"{n}", str(n * rows), rows, "1", f"{n} {rows}", (Piece(0, rows, 0, 0, rows),)) for n in range(count)
     ]
     ingredients = {"rows": rows, "width": options.width}
+    patience.PATIENCE = patience.Patience(retry_s=options.patience)
     try:
         executor, _ = choose_executor(options.executor, options.address, 2, quiet=True)
         try:

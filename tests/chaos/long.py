@@ -1,11 +1,15 @@
 """The long form: every case with many seeds, and tens of thousands of simulated worlds; writes a Markdown table.
 
-python -m tests.chaos.long [--rounds 10] [--worlds 20000] [--only TEXT] [--out chaos.md]
+python -m tests.chaos.long [--rounds 10] [--store-rounds 100] [--worlds 20000] [--only TEXT] [--out chaos.md]
+
+Rounds with a store go around its cases, each with another seed; what was injected is told at the end.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import random
 import sys
 import tempfile
@@ -15,10 +19,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "engine")]  # as pytest does for the short form
+sys.path[:0] = [
+    str(HERE),
+    *(str(HERE.parent / name) for name in ("engine", "given")),
+]  # as pytest does for the short form
 
 from cases import CASES  # noqa: E402
+from object_servers import s3_environment, seaweedfs  # noqa: E402
 from simulation import run_seed  # noqa: E402
+from store_cases import INJECTED, REQUESTS, STORE_CASES  # noqa: E402
 from violence import end_all, may_mount  # noqa: E402
 
 
@@ -26,6 +35,7 @@ def main() -> int:
     """Exit code 1 if something did not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10, help="seeds of each case")
+    parser.add_argument("--store-rounds", type=int, default=100, help="seeds of all cases with an object store")
     parser.add_argument("--worlds", type=int, default=20_000, help="seeds of the simulation")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--out", type=Path, help="where the table goes, besides standard output")
@@ -48,13 +58,25 @@ def main() -> int:
     def case(name: str, seed: int) -> str:
         with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
             try:
-                return CASES[name](Path(folder), random.Random(seed))
+                return (CASES | STORE_CASES)[name](Path(folder), random.Random(seed))
             finally:
                 end_all()
 
     for name in CASES:
         if options.only in name and (name != "full disk" or may_mount()):
             tried(name, range(options.rounds), lambda seed, name=name: case(name, seed))
+    with contextlib.ExitStack() as server:
+        for number, name in enumerate(STORE_CASES):
+            seeds = range(number, options.store_rounds, len(STORE_CASES))
+            if options.only in name and seeds:
+                if "AWS_ENDPOINT_URL" not in os.environ:
+                    folder = server.enter_context(tempfile.TemporaryDirectory(prefix="chaos-store-"))
+                    os.environ.update(s3_environment(server.enter_context(seaweedfs(Path(folder)))))
+                tried(name, seeds, lambda seed, name=name: case(name, seed))
+    for what, counts in (("injected", INJECTED), ("requests", REQUESTS)):
+        if counts:
+            told = ", ".join(f"{count:,} x {kind}" for kind, count in counts.most_common())
+            lines.append(f"\nStore, {what}: {counts.total():,} ({told})")
     if options.only in "simulation":
         tried("simulation", range(options.worlds), lambda seed: f"{run_seed(seed).scheduler.steps} steps")
     table = "\n".join(lines)

@@ -9,20 +9,28 @@ from pathlib import Path
 
 import pytest
 from cases import CASES
+from store_cases import STORE_CASES
 from violence import end_all, may_mount
 
 pytestmark = pytest.mark.chaos
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.ray if "Ray" in name else ()) for name in CASES])
+ALL_CASES = CASES | STORE_CASES
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.ray if "Ray" in name else ()) for name in ALL_CASES]
+)
 def test_every_row_comes_out_once_in_the_same_bytes_or_nothing_is_published(
     name: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    if "Ray" in name:
+    if name in STORE_CASES:
+        request.getfixturevalue("s3")
+    elif "Ray" in name:
         request.getfixturevalue("on_the_cluster")  # those that kill a Ray start one of their own
     if name == "full disk" and not may_mount():
         pytest.skip("needs the right to mount a small file system")
     try:
-        CASES[name](tmp_path, random.Random(1))
+        ALL_CASES[name](tmp_path, random.Random(1))
     finally:
         end_all()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +22,7 @@ import psutil
 import pyarrow.parquet as pq
 
 from rayforest.engine.publish import read_manifest
+from rayforest.engine.stores.opening import open_store
 
 DRIVER = Path(__file__).with_name("driver.py")
 LONGEST_WAIT_S = 120.0
@@ -36,7 +39,8 @@ class Job:
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.destination, self.marks = self.folder / "out", self.folder / "marks"
+        self.destination: Path | str = self.folder / "out"
+        self.marks = self.folder / "marks"
         self.marks.mkdir(parents=True, exist_ok=True)
 
     def start(self, **options: Any) -> subprocess.Popen[str]:
@@ -62,7 +66,7 @@ class Job:
         return [(int(mark.name.split(".")[0]), int(mark.name.split(".")[1])) for mark in marks]
 
     def finished_shards(self) -> int:
-        return sum(1 for _ in self.destination.glob("*/records/*/*.json"))
+        return len(_listed(self.destination, r"(.+/)?records/\d+/\d+\.json"))
 
 
 def ended(driver: subprocess.Popen[str], code: int = 0) -> dict[str, Any]:
@@ -110,25 +114,32 @@ def alive(pid: int) -> bool:
 
 def contents(destination: Path | str) -> list[bytes]:
     """Bytes of the data and quarantine files that readers see, in input order."""
+    store, manifest = open_store(destination), read_manifest(destination)
+    files = [*manifest.data_paths(), "", *manifest.quarantine_paths()]
+    return [store.get(path) if path else b"" for path in files]
+
+
+def unnamed_files(destination: Path | str) -> set[str]:
+    """Data and quarantine files in the store that the manifest does not name."""
     manifest = read_manifest(destination)
-    files = [*manifest.files(), "", *manifest.quarantine_files()]
-    return [Path(path).read_bytes() if path else b"" for path in files]
+    named = {*manifest.data_paths(), *manifest.quarantine_paths()}
+    return _listed(destination, r"(data|quarantine)/\d+/.*") - named
 
 
-def unnamed_files(destination: Path) -> set[str]:
-    """Data and quarantine files on disk that the manifest does not name."""
-    manifest = read_manifest(destination)
-    named = {*manifest.files(), *manifest.quarantine_files()}
-    return {str(p) for kind in ("data", "quarantine") for p in destination.glob(f"*/{kind}/*/*")} - named
-
-
-def rows_once(destination: Path, shards: int, rows: int) -> None:
+def rows_once(destination: Path | str, shards: int, rows: int) -> None:
     """Every number once, in order, out or in quarantine; counted without the engine."""
-    manifest = read_manifest(destination)
-    out = [n for path in manifest.files() for n in pq.read_table(path)["number"].to_pylist()]
-    aside = [n for path in manifest.quarantine_files() for n in pq.read_table(path)["row"].to_pylist()]
-    assert out == [n for n in range(shards * rows) if n % 10 != 7]
-    assert aside == [n for n in range(shards * rows) if n % 10 == 7]
+    store, manifest = open_store(destination), read_manifest(destination)
+
+    def column(name: str, paths: Iterator[str]) -> list[int]:
+        return [n for path in paths for n in pq.read_table(io.BytesIO(store.get(path)))[name].to_pylist()]
+
+    assert column("number", manifest.data_paths()) == [n for n in range(shards * rows) if n % 10 != 7]
+    assert column("row", manifest.quarantine_paths()) == [n for n in range(shards * rows) if n % 10 == 7]
+
+
+def _listed(destination: Path | str, pattern: str) -> set[str]:
+    """Files of all versions whose path within their version matches."""
+    return {found.path for found in open_store(destination).list("") if re.fullmatch(f"[^/]+/{pattern}", found.path)}
 
 
 @contextlib.contextmanager

@@ -32,14 +32,13 @@ KEYS = {"testing": "testing-secret", "renewed": "renewed-secret"}
 
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """SeaweedFS with an empty bucket `bucket`."""
     with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as endpoint:
         yield endpoint
 
 
 @contextlib.contextmanager
 def seaweedfs(folder: Path) -> Iterator[str]:
-    """The endpoint of a server that keeps its data in the folder, with an empty bucket `bucket`."""
+    """SeaweedFS with an empty bucket `bucket`; its address."""
     identities = [
         {"name": key, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": ["Admin"]}
         for key, secret in KEYS.items()
@@ -60,10 +59,18 @@ def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def use_s3(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     """Set the environment for an S3 server."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS["testing"])
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    for name, value in s3_environment(endpoint).items():
+        monkeypatch.setenv(name, value)
+
+
+def s3_environment(endpoint: str) -> dict[str, str]:
+    """What a user of the server sets."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": KEYS["testing"],
+        "AWS_REGION": "us-east-1",
+    }
 
 
 def _seaweedfs(weed: Path, folder: Path, ports: Sequence[int]) -> list[str]:
