@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format docs bench chaos fuzz lock clean
+.PHONY: demo test lint format docs bench chaos fuzz azurite lock clean
 
 $(READY): requirements-dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "rayforest needs Python 3.11 to 3.13: make PYTHON=python3.12 ...")'
@@ -43,6 +43,10 @@ chaos: $(READY)           ## kill processes for a long time, and write down what
 
 fuzz: $(READY)            ## convert thousands of random models
 	$(BIN)/python -m tests.onnx.fuzz --seeds 5000
+
+azurite: $(READY)         ## Azure's emulator, for the tests that skip without it; needs Node.js (npm) and 400 MB
+	npm install --no-audit --no-fund --prefix $(VENV)/azurite azurite@3.37.0
+	ln -sf ../azurite/node_modules/.bin/azurite-blob $(BIN)/azurite-blob
 
 lock:                     ## pin what pyproject.toml allows, with hashes
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

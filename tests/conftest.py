@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from rayforest.process_settings import ONE_THREAD
 
-pytest_plugins = ["built_projects", "object_servers", "shared_cluster"]
+pytest_plugins = ["built_projects", "object_servers", "cloud_servers", "shared_cluster"]
 
 # The same examples in every run, and no clock: a busy machine fails no test.
 settings.register_profile("rayforest", derandomize=True, deadline=None, database=None)

@@ -112,6 +112,8 @@ class FaultProxy:
     """`http://host:port`."""
     choose: Choice = lambda exchange: None
     """The fault of a request; called in the proxy's thread."""
+    translate: Callable[[bytes], bytes] = lambda head: head
+    """What becomes of a request's lines before its body on the way to the store."""
     exchanges: list[Exchange] = field(default_factory=list)
     """In the order in which they came."""
     url: str = ""
@@ -189,6 +191,7 @@ class FaultProxy:
         if head.headers.get("expect", "").lower() == "100-continue":
             await client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             head.drop("expect")
+        head.raw = self.translate(head.raw)
         request = client.body(head)
         fault = seen.fault
         if fault is None:

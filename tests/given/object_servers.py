@@ -37,16 +37,18 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def seaweedfs(folder: Path) -> Iterator[str]:
-    """SeaweedFS with an empty bucket `bucket`; its address."""
-    identities = [
+def seaweedfs(folder: Path, *, anonymous: bool = False) -> Iterator[str]:
+    """SeaweedFS with an empty bucket `bucket`; its address. `anonymous`: also for those who give no signature."""
+    identities: list[dict[str, object]] = [
         {"name": key, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": ["Admin"]}
         for key, secret in KEYS.items()
     ]
+    if anonymous:
+        identities.append({"name": "anonymous", "actions": ["Admin"]})
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
     weed = Path(sys.executable).with_name("weed")
-    with _serving(lambda ports: _seaweedfs(weed, folder, ports), ports=8, path="/status", folder=folder) as endpoint:
-        _once_it_works(lambda: _make_bucket(endpoint))
+    with serving(lambda ports: _seaweedfs(weed, folder, ports), ports=8, path="/status", folder=folder) as endpoint:
+        once_it_works(lambda: _make_bucket(endpoint))
         yield endpoint
 
 
@@ -125,10 +127,12 @@ def _make_bucket(endpoint: str) -> None:
 
 
 @contextlib.contextmanager
-def _serving(command: Callable[[Sequence[int]], list[str]], *, ports: int, path: str, folder: Path) -> Iterator[str]:
-    """Run a server for as long as the block, once it answers at `path` of its first port."""
+def serving(
+    command: Callable[[Sequence[int]], list[str]], *, ports: int, path: str, folder: Path, **variables: str
+) -> Iterator[str]:
+    """Run a server for as long as the block, once it answers at `path` of its first port; its address."""
     holder = Path(__file__).with_name("held_process.py")
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder)}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder), **variables}
     for _ in range(3):  # another process may take a port between its choice and its use
         chosen = _free_ports(ports)
         endpoint = f"http://127.0.0.1:{chosen[0]}"
@@ -165,7 +169,7 @@ def _answers(url: str) -> bool:
     return True
 
 
-def _once_it_works(call: Callable[[], None]) -> None:
+def once_it_works(call: Callable[[], None]) -> None:
     """A server may answer before all of its parts do."""
     for attempt in range(100):
         try:

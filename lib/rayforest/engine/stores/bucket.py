@@ -123,12 +123,15 @@ class Bucket:
         last = prefix[:-1] if begin and self._lists_in_order else None
         in_order, tries = True, Tries(self._patience)
         while True:
+            known = last if in_order else None
             try:
                 with as_os_errors(f"{self.uri}/{folder}"):
                     for page in obstore.list(self._store, folder or None, offset=last, chunk_size=_PAGE):
                         tries = Tries(self._patience)
                         for entry in page:
                             key = entry["path"]
+                            if known is not None and key.encode() <= known.encode():
+                                continue  # from a store that begins every listing at the front
                             in_order = in_order and (last is None or last.encode() < key.encode())
                             last = key
                             if not begin or key.startswith(prefix):
