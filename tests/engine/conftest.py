@@ -1,4 +1,4 @@
-"""The stores that every contract test runs on."""
+"""The stores that every contract test runs on, and an executor of Ray."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import tables
 from fault_proxy import FaultProxy
 
+from rayforest.cluster.local import ClusterInfo
+from rayforest.engine.executors import RayExecutor
+from rayforest.engine.own_ray.head import present_token
 from rayforest.engine.stores import patience
 from rayforest.engine.stores.opening import open_store
 from rayforest.engine.stores.store import Store
@@ -38,3 +42,19 @@ def proxy(s3: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
     with FaultProxy(s3_endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         yield proxy
+
+
+@pytest.fixture(scope="module")
+def ray_executor(cluster: ClusterInfo, request: pytest.FixtureRequest) -> Iterator[RayExecutor]:
+    """On the Ray of all tests; its workers get the code of the test's module, which they cannot import."""
+    import ray
+
+    of_tests = (tables, request.module)
+    for module in of_tests:
+        ray.cloudpickle.register_pickle_by_value(module)
+    with present_token(cluster.head.token):
+        executor = RayExecutor(cluster.address, workers=2, quiet=True)
+        yield executor
+        executor.close()
+    for module in of_tests:
+        ray.cloudpickle.unregister_pickle_by_value(module)

@@ -14,39 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tables
 from tables import Numbers, bytes_of, finished, number_files
 
-from rayforest.cluster.local import ClusterInfo
 from rayforest.engine.attempt import Attempt
 from rayforest.engine.executors import (
     Executor,
     InProcess,
     OverdueError,
-    RayExecutor,
     WorkerLostError,
     choose_executor,
     release_slot,
 )
-from rayforest.engine.own_ray.head import present_token
 from rayforest.engine.shards import Shard
 from rayforest.engine.stores.opening import open_store
 from rayforest.errors import ConfigError, InputError
-
-
-@pytest.fixture(scope="module")
-def ray_executor(cluster: ClusterInfo) -> Iterator[Executor]:
-    import ray
-
-    of_tests = (tables, sys.modules[__name__])  # which workers cannot import
-    for module in of_tests:
-        ray.cloudpickle.register_pickle_by_value(module)
-    with present_token(cluster.head.token):
-        executor = RayExecutor(cluster.address, workers=2, quiet=True)
-        yield executor
-        executor.close()
-    for module in of_tests:
-        ray.cloudpickle.unregister_pickle_by_value(module)
 
 
 @pytest.fixture(params=["in-process", pytest.param("ray", marks=pytest.mark.ray)])
@@ -255,6 +236,7 @@ def test_an_actor_that_dies_is_replaced(ray_executor: Executor) -> None:
 PANICS = """
 import os, sys, time
 from contextlib import nullcontext
+from collections.abc import Iterator
 from pathlib import Path
 from rayforest.engine.executors import RayExecutor
 from rayforest.native_output import without_panics

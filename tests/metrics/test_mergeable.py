@@ -119,7 +119,7 @@ times_of_any_kind = st.one_of(
 def test_a_sketch_of_times_does_not_depend_on_the_shards(shards: list[list[float]]) -> None:
     merged = TimeSketch()
     for shard in shards:
-        merged = merged.merged(TimeSketch.of(np.array(shard, np.float64)))
+        merged.merge(TimeSketch.of(np.array(shard, np.float64)))
     whole = TimeSketch.of(np.array([t for shard in shards for t in shard], np.float64))
     assert (merged.exponent, merged.counts) == (whole.exponent, whole.counts)
 
@@ -131,7 +131,7 @@ def test_a_sketch_of_more_times_than_it_keeps_is_the_same_in_any_order() -> None
     for order in (range(10), reversed(range(10))):
         merged = TimeSketch()
         for shard in order:
-            merged = TimeSketch.of(times[shard * 3_000 : (shard + 1) * 3_000]).merged(merged)
+            merged.merge(TimeSketch.of(times[shard * 3_000 : (shard + 1) * 3_000]))
         assert (merged.exponent, merged.counts) == (whole.exponent, whole.counts)
     assert len(whole.counts) <= TimeSketch.limit
     cuts = whole.cuts((0.7, 0.15, 0.15))
@@ -154,7 +154,7 @@ def test_a_profile_merges_to_that_of_all_rows(rows: list[tuple[float | None, str
 
     merged = Profile()
     for shard in range(shards):
-        merged.add(PROFILE.read(PROFILE.write(profile(frame[shard::shards]).as_dict()), "x", Profile.from_document))
+        merged.merge(PROFILE.read(PROFILE.write(profile(frame[shard::shards]).as_dict()), "x", Profile.from_document))
     assert PROFILE.write(merged.as_dict()) == PROFILE.write(profile(frame).as_dict())
 
 

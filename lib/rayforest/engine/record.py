@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from rayforest.engine.document import read_document
 from rayforest.engine.stores.requests import in_parallel
 from rayforest.engine.stores.store import Store
+from rayforest.errors import UnfinishedError
 from rayforest.formats import RECORD, Document
 
 FOLDER_SHARDS = 1000
@@ -69,6 +70,20 @@ def attempt_path(folder: str, kind: str, shard: int, token: str, ending: str) ->
 def read_record(store: Store, folder: str, shard: int) -> Record | None:
     """The shard's record by its key, or None while the shard is not finished."""
     return read_document(store, record_path(folder, shard), RECORD, _record_of)
+
+
+def read_finished(store: Store, folder: str, shard: int) -> Record:
+    """The record of a shard that must have one.
+
+    Raises:
+        UnfinishedError: it has none.
+    """
+    record = read_record(store, folder, shard)
+    if record is None:
+        raise UnfinishedError(
+            f"shard {shard} is not finished", next_step="run the same command again: finished shards are kept"
+        )
+    return record
 
 
 def read_records(store: Store, folder: str, shards: Iterable[int]) -> Iterator[tuple[int, Record | None]]:

@@ -10,7 +10,7 @@ import errno
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -24,9 +24,9 @@ from rayforest.engine.executors import Executor, OverdueError, WorkerLostError, 
 from rayforest.engine.plan import Plan
 from rayforest.engine.policy import Policy
 from rayforest.engine.progress import Progress
-from rayforest.engine.record import Record, read_record, read_records, schema_path, step_folder
-from rayforest.engine.shards import Shard
-from rayforest.engine.stores.requests import settle
+from rayforest.engine.record import Record, read_finished, read_record, read_records, schema_path, step_folder
+from rayforest.engine.shards import NumberedShards, Shard
+from rayforest.engine.stores.requests import in_parallel, settle
 from rayforest.engine.stores.store import Store
 from rayforest.errors import (
     ConfigError,
@@ -48,6 +48,9 @@ _SHOWN_FAILURES = 5
 _KEPT_REASONS = 1000
 _LONGEST_PAUSE_S = 10.0
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+Shards = Plan | NumberedShards
+"""Of one step, numbered from 0 without gaps."""
 
 
 class Task(Protocol):
@@ -80,7 +83,7 @@ class StepTotals:
 
 def run_step(
     version: Version,
-    shards: Plan | Sequence[Shard],
+    shards: Shards,
     task: Task,
     executor: Executor,
     *,
@@ -92,7 +95,7 @@ def run_step(
 
     Args:
         version: from `Destination.claim`.
-        shards: numbered from 0 without gaps.
+        shards: of the step.
         task: what is done with each.
         executor: where it is done.
         step: "" for the main step, whose rows in must be the planned rows; other steps lie in a folder of that name.
@@ -109,23 +112,18 @@ def run_step(
     return _StepRun(version, shards, task, executor, step, policy, on_progress).run()
 
 
-def records(version: Version, shards: Plan | Sequence[Shard], step: str = "") -> Iterator[Record]:
+def records(version: Version, shards: Shards, step: str = "") -> Iterator[Record]:
     """The records of all shards in shard order, each read by its key.
 
     Raises:
         UnfinishedError: a shard has no record.
     """
-    folder = step_folder(version.base, step)
-    for shard, record in read_records(version.store, folder, range(len(shards))):
-        if record is None:
-            raise UnfinishedError(
-                f"shard {shard} is not finished", next_step="run the same command again: finished shards are kept"
-            )
-        yield record
+    store, folder = version.store, step_folder(version.base, step)
+    yield from in_parallel(store, lambda shard: read_finished(store, folder, shard), range(len(shards)))
 
 
 def sidecars(
-    version: Version, shards: Plan | Sequence[Shard], form: Format, parse: Callable[[Document], _T], step: str = ""
+    version: Version, shards: Shards, form: Format, parse: Callable[[Document], _T], step: str = ""
 ) -> Iterator[_T]:
     """What the tasks of all shards left beside their records, in shard order; see `Attempt.sidecar`, `Format.read`.
 
@@ -185,14 +183,13 @@ class ShardError(Exception):
 @dataclass(slots=True)
 class _StepRun:
     version: Version
-    shards: Plan | Sequence[Shard]
+    shards: Shards
     task: Task
     executor: Executor
     step: str
     policy: Policy
     on_progress: Callable[[Progress], None] | None
     done: bytearray = field(init=False)
-    planned_rows: int = field(init=False)
     failed: dict[int, str] = field(default_factory=dict)
     """Shard -> why, for the round that is running."""
     refused: dict[int, str] = field(default_factory=dict)
@@ -210,8 +207,6 @@ class _StepRun:
     def run(self) -> StepTotals:
         folder = step_folder(self.version.base, self.step)
         self.done = bytearray(len(self.shards))
-        planned = self.shards.rows if isinstance(self.shards, Plan) else sum(shard.rows for shard in self.shards)
-        self.planned_rows = planned
         self._settle_schema(folder)
         self._resume(folder)
         runner = _ShardRunner(
@@ -314,7 +309,7 @@ class _StepRun:
     def _check_budget(self) -> None:
         self.policy.judge(
             self.rows_quarantined,
-            planned=self.planned_rows,
+            planned=self.shards.rows,
             seen=self.rows_in,
             reasons=self.reasons,
         )
@@ -346,7 +341,7 @@ class _StepRun:
                 done=self.finished,
                 resumed=self.resumed,
                 failed=len(self.failed) + len(self.refused),
-                rows=self.planned_rows,
+                rows=self.shards.rows,
                 rows_in=self.rows_in,
                 rows_out=self.rows_out,
                 rows_quarantined=self.rows_quarantined,

@@ -69,6 +69,21 @@ class Shard:
         return sum(row_range.rows for row_range in self.ranges)
 
 
+@dataclass(frozen=True, slots=True)
+class NumberedShards:
+    """The shards of a step that reads no inputs, such as one that reads what an earlier step has written."""
+
+    count: int
+    rows: int = 0
+    """That they read together, as far as it is known."""
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Shard]:
+        return (Shard(number, ()) for number in range(self.count))
+
+
 def plan_shards(
     files: Iterable[InputFile], *, shard_rows: int, shard_bytes: int, whole_shards: int = 1
 ) -> Iterator[Shard]:

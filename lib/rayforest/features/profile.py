@@ -56,7 +56,7 @@ class ColumnProfile:
             profile.histogram = Counter(dict(zip(buckets.tolist(), counts.tolist(), strict=True)))
         return profile
 
-    def add(self, other: ColumnProfile) -> None:
+    def merge(self, other: ColumnProfile) -> None:
         """Merge another profile of the same column into this one."""
         self.rows += other.rows
         self.nulls += other.nulls
@@ -109,11 +109,11 @@ class Profile:
     split_keys: set[int] | None = field(default_factory=set)
     """Hashes of the keys that the split keeps together, until there are more than MAX_SPLIT_KEYS. Not published."""
 
-    def add(self, other: Profile) -> None:
+    def merge(self, other: Profile) -> None:
         """Merge another profile into this one."""
         for name, column in other.columns.items():
             mine = self.columns.setdefault(name, ColumnProfile())
-            mine.add(column)
+            mine.merge(column)
             if len(mine.categories) > MAX_CATEGORIES:
                 raise ConfigError(
                     f"feature {name} has over {MAX_CATEGORIES:,} categories in the training rows",

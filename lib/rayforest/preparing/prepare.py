@@ -19,6 +19,7 @@ from rayforest.engine.manifest import Manifest
 from rayforest.engine.plan import Plan
 from rayforest.engine.progress import Progress
 from rayforest.engine.run import run_step, sidecars
+from rayforest.engine.shards import NumberedShards
 from rayforest.errors import InputError
 from rayforest.features.compile_recipe import compile_recipe
 from rayforest.features.fitted import FittedFeatures
@@ -36,7 +37,6 @@ from rayforest.preparing.survey import (
     DuplicatesTask,
     SurveyTask,
     bucket_count,
-    bucket_shards,
     merged_times,
 )
 from rayforest.preparing.task import PrepareTask
@@ -122,7 +122,7 @@ class Prepare:
         )
         profile = Profile()
         for of_shard in sidecars(version, plan, PROFILE, Profile.from_document):
-            profile.add(of_shard)
+            profile.merge(of_shard)
         if not sum(profile.parts.values()):
             raise self._no_row_left(claimed, totals.reasons)
         refuse_empty_parts(profile, project.split, split.key, totals.reasons)
@@ -150,7 +150,7 @@ class Prepare:
             step(shards=plan, task=survey, step=SURVEY, on_progress=self._progress("survey"))
         if buckets:
             step(
-                shards=bucket_shards(buckets, plan.rows),
+                shards=NumberedShards(buckets, plan.rows),
                 task=DuplicatesTask(version),
                 step=DUPLICATES,
                 on_progress=self._progress("duplicates"),

@@ -87,17 +87,19 @@ class TimeSketch:
                 return cls(exponent, dict(zip(buckets.tolist(), counts.tolist(), strict=True)))
             buckets, exponent = buckets >> 1, exponent + 1
 
-    def merged(self, other: TimeSketch) -> TimeSketch:
-        """Both together."""
-        if not self.counts or not other.counts:
-            return self if self.counts else other
+    def merge(self, other: TimeSketch) -> None:
+        """Add another sketch's counts."""
         exponent = max(self.exponent, other.exponent)
-        sketch = TimeSketch(exponent)
-        for part in (self, other):
-            for bucket, count in part.counts.items():
-                place = bucket >> (exponent - part.exponent)
-                sketch.counts[place] = sketch.counts.get(place, 0) + count
-        return sketch._coarsened()
+        counts: dict[int, int] = {}
+        for sketch in (self, other):
+            for bucket, count in sketch.counts.items():
+                place = bucket >> (exponent - sketch.exponent)
+                counts[place] = counts.get(place, 0) + count
+        while len(counts) > self.limit:
+            counts, finer, exponent = {}, counts, exponent + 1
+            for bucket, count in finer.items():
+                counts[bucket >> 1] = counts.get(bucket >> 1, 0) + count
+        self.exponent, self.counts = exponent, counts
 
     def cuts(self, shares: Sequence[float]) -> tuple[float, ...]:
         """Times at which the cumulative shares are first reached; a bucket is never divided."""
@@ -130,15 +132,6 @@ class TimeSketch:
         for time, rows in self.times().items():
             sizes[bisect.bisect_right(cuts, time)] += rows
         return tuple(sizes)
-
-    def _coarsened(self) -> TimeSketch:
-        sketch = self
-        while len(sketch.counts) > self.limit:
-            coarse = TimeSketch(sketch.exponent + 1)
-            for bucket, count in sketch.counts.items():
-                coarse.counts[bucket >> 1] = coarse.counts.get(bucket >> 1, 0) + count
-            sketch = coarse
-        return sketch
 
 
 def _finest_exponent(values: npt.NDArray[np.float64]) -> int:

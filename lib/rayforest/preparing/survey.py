@@ -19,7 +19,7 @@ from rayforest.engine.commit import Version
 from rayforest.engine.document import read_table
 from rayforest.engine.plan import Plan
 from rayforest.engine.run import records, sidecars
-from rayforest.engine.shards import RowRange, Shard
+from rayforest.engine.shards import NumberedShards, Shard
 from rayforest.features.contract import check_rows
 from rayforest.features.hashing import hash_rows
 from rayforest.features.keys import canonical_keys
@@ -71,7 +71,7 @@ class SurveyTask:
                 attempt.write(hashes)
             if time is not None:
                 typed, _ = check_rows(contract, batch.table)
-                sketch = sketch.merged(TimeSketch.of(time_numbers(typed.select(time.to_polars()).to_series())))
+                sketch.merge(TimeSketch.of(time_numbers(typed.select(time.to_polars()).to_series())))
         attempt.sidecar(TIMES.write(sketch.as_dict()))
 
     def _hashes(self, table: pa.Table, positions: np.ndarray[tuple[int], np.dtype[np.int64]]) -> pa.Table:
@@ -90,18 +90,8 @@ def merged_times(version: Version, shards: Plan) -> TimeSketch:
     """The sketch of all times of a surveyed version."""
     sketch = TimeSketch()
     for other in sidecars(version, shards, TIMES, TimeSketch.from_document, step=SURVEY):
-        sketch = sketch.merged(other)
+        sketch.merge(other)
     return sketch
-
-
-def bucket_shards(buckets: int, rows: int) -> list[Shard]:
-    """The shards of the duplicates step: one a bucket."""
-    return [
-        Shard(
-            b, (RowRange(f"bucket-{b}", "", 0, "", "", first_row=b, rows=rows // buckets, byte_start=0, byte_stop=0),)
-        )
-        for b in range(buckets)
-    ]
 
 
 @dataclass(frozen=True)
@@ -137,7 +127,7 @@ class DuplicatesTask:
 def duplicates_of(version: Version, buckets: int, shard: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Sorted positions of the rows of a shard whose key came before."""
     found = [np.empty(0, np.int64)]
-    for record in records(version, bucket_shards(buckets, 0), step=DUPLICATES):
+    for record in records(version, NumberedShards(buckets), step=DUPLICATES):
         if record.path is not None:
             table = read_table(version.store, record.path, REPEATED_KEYS, ["position"], [("shard", "=", shard)])
             found.append(table["position"].to_numpy())

@@ -95,7 +95,7 @@ class PrepareTask:
 
     def _describe(self, good: pl.DataFrame, times: npt.NDArray[np.float64] | None, profile: Profile) -> None:
         training = good.filter(pl.col(SPLIT_COLUMN) == "train")
-        profile.add(
+        profile.merge(
             Profile(
                 columns={name: ColumnProfile.of(training[name]) for name, _ in self.recipe.features},
                 parts=Counter(dict(good[SPLIT_COLUMN].value_counts().iter_rows())),

@@ -43,15 +43,24 @@ def settle(store: Store, path: str, data: bytes) -> bytes:
     raise failure
 
 
-def in_parallel(store: Store, request: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Make a small request for each item, as many at once as the store likes; results come in the items' order."""
+def in_parallel(
+    store: Store, request: Callable[[T], R], items: Iterable[T], *, window: int | None = None
+) -> Iterator[R]:
+    """Make a small request for each item, as many at once as the store likes; results come in the items' order.
+
+    Args:
+        store: whose liking decides.
+        request: made for each item.
+        items: pulled a window at a time.
+        window: answers that are held at once, for those that are not small.
+    """
     if store.concurrency == 1:
         yield from map(request, items)
         return
-    remaining = iter(items)
-    with ThreadPoolExecutor(store.concurrency) as pool:
-        while window := list(islice(remaining, store.concurrency * 8)):
-            yield from pool.map(request, window)
+    remaining, window = iter(items), window or store.concurrency * 8
+    with ThreadPoolExecutor(min(store.concurrency, window)) as pool:
+        while asked := list(islice(remaining, window)):
+            yield from pool.map(request, asked)
 
 
 def prove_create_if_absent(store: Store) -> None:
