@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -37,9 +37,7 @@ from rayforest.errors import (
     UnfinishedError,
     place_of,
 )
-from rayforest.formats import Document, Format
 
-_T = TypeVar("_T")
 _FAILURES_BEFORE_ANY_SUCCESS = 100
 """A run in which this many shards fail before any has ever finished is ended: nothing works."""
 _MOST_FAILED = 10_000
@@ -120,20 +118,6 @@ def records(version: Version, shards: Shards, step: str = "") -> Iterator[Record
     """
     store, folder = version.store, step_folder(version.base, step)
     yield from in_parallel(store, lambda shard: read_finished(store, folder, shard), range(len(shards)))
-
-
-def sidecars(
-    version: Version, shards: Shards, form: Format, parse: Callable[[Document], _T], step: str = ""
-) -> Iterator[_T]:
-    """What the tasks of all shards left beside their records, in shard order; see `Attempt.sidecar`, `Format.read`.
-
-    Raises:
-        UnfinishedError: a shard has no record.
-        FormatError: a file is damaged, of another kind, or newer.
-    """
-    for record in records(version, shards, step):
-        if record.sidecar is not None:
-            yield form.read(version.store.get(record.sidecar), version.store.locate(record.sidecar), parse)
 
 
 @dataclass(slots=True)

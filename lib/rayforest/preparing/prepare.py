@@ -16,9 +16,10 @@ import pyarrow as pa
 
 from rayforest.engine.commit import Version
 from rayforest.engine.manifest import Manifest
+from rayforest.engine.merging import MergeableT, merged
 from rayforest.engine.plan import Plan
 from rayforest.engine.progress import Progress
-from rayforest.engine.run import run_step, sidecars
+from rayforest.engine.run import run_step
 from rayforest.engine.shards import NumberedShards
 from rayforest.errors import InputError
 from rayforest.features.compile_recipe import compile_recipe
@@ -26,10 +27,10 @@ from rayforest.features.fitted import FittedFeatures
 from rayforest.features.parts import part_facts
 from rayforest.features.profile import Profile
 from rayforest.features.recipe import SPLIT_COLUMN, TARGET_COLUMN, Recipe
-from rayforest.formats import CONTRACT, PROFILE, SPLIT
+from rayforest.formats import CONTRACT, PROFILE, SPLIT, TIMES, Format
 from rayforest.kinds import Kind
 from rayforest.preparing.empty_parts import refuse_empty_parts, time_cuts
-from rayforest.preparing.split import HashSplit, TimeSplit
+from rayforest.preparing.split import HashSplit, TimeSketch, TimeSplit
 from rayforest.preparing.split_rule import SplitRule
 from rayforest.preparing.survey import (
     DUPLICATES,
@@ -37,7 +38,6 @@ from rayforest.preparing.survey import (
     DuplicatesTask,
     SurveyTask,
     bucket_count,
-    merged_times,
 )
 from rayforest.preparing.task import PrepareTask
 from rayforest.project.sections import Project
@@ -46,7 +46,7 @@ from rayforest.stages.result import Facts, StageResult
 from rayforest.stages.stage import Claimed, Context, Product, run_stage
 from rayforest.tables.schema import TableSchema
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Of the prepared shards and their extras. A change here changes every plan key."""
 
 
@@ -120,9 +120,7 @@ class Prepare:
         totals = run_step(
             version, plan, task, self.context.executor, policy=project.policy, on_progress=self._progress("prepare")
         )
-        profile = Profile()
-        for of_shard in sidecars(version, plan, PROFILE, Profile.from_document):
-            profile.merge(of_shard)
+        profile = self._merged(version, plan, PROFILE, Profile)
         if not sum(profile.parts.values()):
             raise self._no_row_left(claimed, totals.reasons)
         refuse_empty_parts(profile, project.split, split.key, totals.reasons)
@@ -156,11 +154,24 @@ class Prepare:
                 on_progress=self._progress("duplicates"),
             )
         if by_time:
-            sketch = merged_times(version, plan)
+            sketch = self._merged(version, plan, TIMES, TimeSketch, step=SURVEY)
             cuts = time_cuts(sketch, project.split, timestamps=recipe.time_is_timestamp)
             return SplitRule(TimeSplit(cuts), ()), buckets
         by_hash = HashSplit(project.split.shares.of_parts, project.project.seed)
         return SplitRule(by_hash, project.split.key or recipe.key), buckets
+
+    def _merged(self, version: Version, plan: Plan, form: Format, kind: type[MergeableT], step: str = "") -> MergeableT:
+        context, on_progress = self.context, self._progress("merge")
+        return merged(
+            version,
+            plan,
+            form,
+            kind,
+            context.executor,
+            step=step,
+            policy=context.project.policy,
+            on_progress=on_progress,
+        )
 
     def _progress(self, step: str) -> Callable[[Progress], None]:
         return partial(self.context.reporter.progress, step)

@@ -17,8 +17,7 @@ import pyarrow as pa
 from rayforest.engine.attempt import Attempt
 from rayforest.engine.commit import Version
 from rayforest.engine.document import read_table
-from rayforest.engine.plan import Plan
-from rayforest.engine.run import records, sidecars
+from rayforest.engine.run import records
 from rayforest.engine.shards import NumberedShards, Shard
 from rayforest.features.contract import check_rows
 from rayforest.features.hashing import hash_rows
@@ -84,14 +83,6 @@ class SurveyTask:
         return pa.Table.from_arrays(
             [pa.array(c[order]) for c in (bucket, hash_a, hash_b, positions)], schema=self.schema
         )
-
-
-def merged_times(version: Version, shards: Plan) -> TimeSketch:
-    """The sketch of all times of a surveyed version."""
-    sketch = TimeSketch()
-    for other in sidecars(version, shards, TIMES, TimeSketch.from_document, step=SURVEY):
-        sketch.merge(other)
-    return sketch
 
 
 @dataclass(frozen=True)

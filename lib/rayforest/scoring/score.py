@@ -15,7 +15,8 @@ import pyarrow as pa
 from rayforest.bundle.bundle import Bundle, load_bundle
 from rayforest.bundle.outputs import Outputs
 from rayforest.engine.manifest import Manifest
-from rayforest.engine.run import run_step, sidecars
+from rayforest.engine.merging import merged
+from rayforest.engine.run import run_step
 from rayforest.features.contract import Contract
 from rayforest.features.recipe import SPLIT_COLUMN
 from rayforest.formats import SCORED_METRICS, TOTALS
@@ -27,7 +28,7 @@ from rayforest.stages.inputs import Inputs, look_at_inputs, score_source
 from rayforest.stages.result import Facts, StageResult
 from rayforest.stages.stage import Claimed, Context, Product, run_stage
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Of scored files. A change here changes every plan key."""
 
 
@@ -121,9 +122,8 @@ class Score:
         context.reporter.say(f"score: {plan.rows:,} rows in {plan.shards:,} shards, engine {engine}: {why}")
         on_progress = partial(context.reporter.progress, "score")
         run_step(version, plan, task, context.executor, policy=project.policy, on_progress=on_progress)
-        totals = Totals(self._outputs.threshold)
-        for of_shard in sidecars(version, plan, TOTALS, Totals.from_document):
-            totals.merge(of_shard)
+        on_progress = partial(context.reporter.progress, "merge")
+        totals = merged(version, plan, TOTALS, Totals, context.executor, policy=project.policy, on_progress=on_progress)
         document = totals.document(bundle.problem, bundle.training[1])
         document["notes"] += self._split_column[1]
         return Product({"metrics.json": SCORED_METRICS.write(document, indent=1)}, {"bundle": bundle.digest})
