@@ -165,7 +165,10 @@ SPLIT = Format("rayforest.split", 1)
 CATEGORIES = Format("rayforest.categories", 2)
 """1: features were the keys of the document itself. 2: they stand under `categories`."""
 TIMES = Format("rayforest.times", 1)
-KEY_HASHES = Format("rayforest.key-hashes", 1)
+KEY_HASHES = Format("rayforest.key-hashes", 2)
+"""1: in buckets, all rows of a shard, which had no column. 2: sorted by `hash_a`, the first row of each key.
+
+Those of version 1 belong to plans of their own, which no run of today resumes."""
 REPEATED_KEYS = Format("rayforest.repeated-keys", 1)
 DATA = Format("rayforest.data", 1)
 """Prepared shards, as `tune` reads them. Of version 1 there is no envelope: rows of a user, and nothing else."""

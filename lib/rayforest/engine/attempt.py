@@ -65,6 +65,10 @@ class Attempt:
         self._check_not_stopped()
         self._data.write(data)
 
+    def end_row_group(self) -> None:
+        """Let the rows that follow begin a row group, for readers who want them alone."""
+        self._data.end_row_group()
+
     def quarantine(self, rows: pa.Table | pa.RecordBatch) -> None:
         """Set rows aside, with the columns of QUARANTINE_SCHEMA."""
         self._check_not_stopped()
@@ -190,12 +194,15 @@ class _ShardFile:
         while self._pending_rows >= ROW_GROUP_ROWS:
             self._write_group(ROW_GROUP_ROWS)
 
+    def end_row_group(self) -> None:
+        if self._pending_rows:
+            self._write_group(self._pending_rows)
+
     def close(self) -> None:
         """Finish the file, reopen it, and see that it holds what was written."""
         if self.rows == 0:
             return
-        if self._pending_rows:
-            self._write_group(self._pending_rows)
+        self.end_row_group()
         writer, sink = self._open()
         writer.close()
         self._stack.close()

@@ -13,6 +13,7 @@ from rayforest.engine.stores.store import Store
 from rayforest.formats import STEP_SCHEMA, Document, Format
 
 _T = TypeVar("_T")
+_WHOLE_BYTES = 1 << 18
 
 
 def read_document(store: Store, path: str, form: Format, parse: Callable[[Document], _T]) -> _T | None:
@@ -49,9 +50,41 @@ def open_table(store: Store, path: str, form: Format, columns: Iterable[str]) ->
         FormatError: it is damaged, of another kind, or newer.
         OSError: the store failed.
     """
-    where = store.locate(path)
-    with store.open_read(path) as source, _damage_names(where, form):
-        file = pq.ParquetFile(source)
+    with store.open_read(path) as source, _checked(source, store.locate(path), form, columns) as file:
+        yield file
+
+
+@contextmanager
+def open_row_groups(
+    store: Store, path: str, form: Format, columns: Iterable[str], size: int
+) -> Iterator[pq.ParquetFile]:
+    """The same of a file of which some row groups are wanted, with few requests.
+
+    Columns of a row group that lie side by side are read together. A small file is read whole: its footer alone would
+    cost two requests.
+
+    Args:
+        store: where it lies.
+        path: in the store.
+        form: which it has.
+        columns: that it must have.
+        size: of the file in bytes.
+
+    Raises: as `open_table`.
+    """
+    with (
+        pa.BufferReader(store.get(path)) if size <= _WHOLE_BYTES else store.open_read(path) as source,
+        _checked(source, store.locate(path), form, columns, pre_buffer=True) as file,
+    ):
+        yield file
+
+
+@contextmanager
+def _checked(
+    source: pa.NativeFile, where: str, form: Format, columns: Iterable[str], *, pre_buffer: bool = False
+) -> Iterator[pq.ParquetFile]:
+    with naming_damage(where, form):
+        file = pq.ParquetFile(source, pre_buffer=pre_buffer)
         _check(file.metadata.metadata, where, form)
         if missing := [name for name in columns if name not in file.schema_arrow.names]:
             raise form.damaged(where, f"no column {missing[0]}")
@@ -76,7 +109,7 @@ def read_table(
         OSError: the store failed.
     """
     where = store.locate(path)
-    with store.open_read(path) as source, _damage_names(where, form):
+    with store.open_read(path) as source, naming_damage(where, form):
         try:
             table = pq.read_table(source, columns=list(columns), filters=list(filters) or None)
         except pa.ArrowException:
@@ -98,7 +131,7 @@ def read_schema(data: bytes, where: str) -> pa.Schema:
     Raises:
         FormatError: it is damaged, of another kind, or newer.
     """
-    with _damage_names(where, STEP_SCHEMA):
+    with naming_damage(where, STEP_SCHEMA):
         schema = pa.ipc.read_schema(pa.py_buffer(data))
     _check(schema.metadata, where, STEP_SCHEMA)
     return schema.remove_metadata()
@@ -115,8 +148,12 @@ _NAMES = ("kind", "version", "rayforest")
 
 
 @contextmanager
-def _damage_names(where: str, form: Format) -> Iterator[None]:
-    """Turn what pyarrow raises over bytes that it cannot decode into an error that names the file."""
+def naming_damage(where: str, form: Format) -> Iterator[None]:
+    """Turn what pyarrow raises over bytes that it cannot decode into an error that names the file.
+
+    Raises:
+        FormatError: in the place of pyarrow's.
+    """
     try:
         yield
     except (pa.ArrowException, OSError) as error:

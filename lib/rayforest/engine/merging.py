@@ -54,6 +54,7 @@ class Mergeable(Protocol):
 
 
 MergeableT = TypeVar("MergeableT", bound=Mergeable)
+_T = TypeVar("_T")
 
 
 def merged(
@@ -92,6 +93,20 @@ def merged(
         run_step(version, NumberedShards(nodes), task, executor, step=name, policy=policy, on_progress=on_progress)
         sidecars, count = _Sidecars(version, name, form, kind), nodes
     return sidecars.merged(range(count))
+
+
+def read_sidecar(
+    version: Version, shard: int, form: Format, parse: Callable[[Document], _T], *, step: str = ""
+) -> _T | None:
+    """What the task of one shard has left beside its record; None where it left nothing. See `Format.read`.
+
+    Raises:
+        UnfinishedError: the shard has no record.
+        FormatError: the sidecar is damaged, of another kind, or newer.
+    """
+    store = version.store
+    path = read_finished(store, step_folder(version.base, step), shard).sidecar
+    return None if path is None else form.read(store.get(path), store.locate(path), parse)
 
 
 def _levels(count: int) -> Iterator[int]:

@@ -1,8 +1,8 @@
 """prepare: raw tables to checked, cleaned and split feature shards.
 
-One version of ROOT/prepared goes through up to three steps: `survey` and `duplicates` (see survey.py; only where there
-is a key or a split by time), then the main one, which writes a Parquet file a shard: key columns as they came,
-`target`, `split` (train, valid, test), and the features in the order of the model's inputs.
+One version of ROOT/prepared goes through a survey of all rows (only where there is a key or a split by time) and a
+comparison of their keys (see survey.py and repeated_keys.py), then the main step, which writes a Parquet file a shard:
+key columns as they came, `target`, `split` (train, valid, test), and the features in the order of the model's inputs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from rayforest.engine.merging import MergeableT, merged
 from rayforest.engine.plan import Plan
 from rayforest.engine.progress import Progress
 from rayforest.engine.run import run_step
-from rayforest.engine.shards import NumberedShards
 from rayforest.errors import InputError
 from rayforest.features.compile_recipe import compile_recipe
 from rayforest.features.fitted import FittedFeatures
@@ -30,15 +29,10 @@ from rayforest.features.recipe import SPLIT_COLUMN, TARGET_COLUMN, Recipe
 from rayforest.formats import CONTRACT, PROFILE, SPLIT, TIMES, Format
 from rayforest.kinds import Kind
 from rayforest.preparing.empty_parts import refuse_empty_parts, time_cuts
+from rayforest.preparing.repeated_keys import RepeatedKeys, find_repeated_keys
 from rayforest.preparing.split import HashSplit, TimeSketch, TimeSplit
 from rayforest.preparing.split_rule import SplitRule
-from rayforest.preparing.survey import (
-    DUPLICATES,
-    SURVEY,
-    DuplicatesTask,
-    SurveyTask,
-    bucket_count,
-)
+from rayforest.preparing.survey import SURVEY, SurveyTask, key_hashes
 from rayforest.preparing.task import PrepareTask
 from rayforest.project.sections import Project
 from rayforest.stages.inputs import Inputs, data_source, look_at_inputs
@@ -114,9 +108,9 @@ class Prepare:
         """
         plan, version, recipe, project = claimed.plan, claimed.version, self.recipe, self.context.project
         assert plan is not None  # noqa: S101  raw tables have shards
-        split, buckets = self._split(version, plan)
+        split, repeated = self._look_ahead(version, plan)
         reading = recipe.written_as(self.inputs.source.csv)
-        task = PrepareTask(reading, self.inputs.source, split, self._schema(), version, buckets)
+        task = PrepareTask(reading, self.inputs.source, split, self._schema(), repeated)
         totals = run_step(
             version, plan, task, self.context.executor, policy=project.policy, on_progress=self._progress("prepare")
         )
@@ -136,29 +130,26 @@ class Prepare:
         profile = manifest.read("profile.json", PROFILE, Profile.from_document)
         return PreparedFacts(parts=dict(profile.parts), by_part=part_facts(profile))
 
-    def _split(self, version: Version, plan: Plan) -> tuple[SplitRule, int]:
-        """What must be known of all rows first: the rule of the split, and the buckets of repeated keys (0: no key)."""
-        project, recipe = self.context.project, self.recipe
-        by_time = project.split.by == "time"
-        buckets = bucket_count(plan.rows) if recipe.key else 0
-        step = partial(run_step, version, executor=self.context.executor, policy=project.policy)
+    def _look_ahead(self, version: Version, plan: Plan) -> tuple[SplitRule, RepeatedKeys | None]:
+        """What must be known of all rows first: the rule of the split, and the rows whose key is repeated."""
+        project, recipe, executor = self.context.project, self.recipe, self.context.executor
+        by_time, repeated = project.split.by == "time", None
         if recipe.key or by_time:
             reading = recipe.written_as(self.inputs.source.csv)
-            survey = SurveyTask(reading, self.inputs.source, max(buckets, 1), by_time)
-            step(shards=plan, task=survey, step=SURVEY, on_progress=self._progress("survey"))
-        if buckets:
-            step(
-                shards=NumberedShards(buckets, plan.rows),
-                task=DuplicatesTask(version),
-                step=DUPLICATES,
-                on_progress=self._progress("duplicates"),
-            )
+            survey = SurveyTask(reading, self.inputs.source, key_hashes(version, len(plan)), by_time)
+            on_progress = self._progress("survey")
+            keys = run_step(
+                version, plan, survey, executor, step=SURVEY, policy=project.policy, on_progress=on_progress
+            ).rows_out
+            if recipe.key:
+                on_progress = self._progress("duplicates")
+                repeated = find_repeated_keys(version, len(plan), keys, executor, project.policy, on_progress)
         if by_time:
             sketch = self._merged(version, plan, TIMES, TimeSketch, step=SURVEY)
             cuts = time_cuts(sketch, project.split, timestamps=recipe.time_is_timestamp)
-            return SplitRule(TimeSplit(cuts), ()), buckets
+            return SplitRule(TimeSplit(cuts), ()), repeated
         by_hash = HashSplit(project.split.shares.of_parts, project.project.seed)
-        return SplitRule(by_hash, project.split.key or recipe.key), buckets
+        return SplitRule(by_hash, project.split.key or recipe.key), repeated
 
     def _merged(self, version: Version, plan: Plan, form: Format, kind: type[MergeableT], step: str = "") -> MergeableT:
         context, on_progress = self.context, self._progress("merge")

@@ -11,16 +11,15 @@ import polars as pl
 import pyarrow as pa
 
 from rayforest.engine.attempt import Attempt
-from rayforest.engine.commit import Version
 from rayforest.engine.shards import Shard
 from rayforest.features.contract import RowChecks, Verdicts
 from rayforest.features.passed_on import passed_on
 from rayforest.features.profile import ColumnProfile, Profile
 from rayforest.features.recipe import PARTS, SPLIT_COLUMN, TARGET_COLUMN, Recipe
 from rayforest.formats import PROFILE
+from rayforest.preparing.repeated_keys import RepeatedKeys
 from rayforest.preparing.split import TimeSplit, time_numbers
 from rayforest.preparing.split_rule import SplitRule, part_names
-from rayforest.preparing.survey import duplicates_of
 from rayforest.tables.batch import RawBatch, Source
 from rayforest.tables.conversion import frame_of
 from rayforest.tables.reading import read_placed
@@ -34,14 +33,13 @@ class PrepareTask:
     source: Source
     split: SplitRule
     schema: pa.Schema
-    version: Version
-    buckets: int
-    """Buckets of the duplicates step; 0 where there is no key."""
+    repeated: RepeatedKeys | None
+    """None where there is no key."""
 
     def __call__(self, shard: Shard, attempt: Attempt) -> None:
         """Prepare one shard."""
         profile = Profile()
-        repeated = duplicates_of(self.version, self.buckets, shard.index) if self.buckets else None
+        repeated = None if self.repeated is None else self.repeated.of(shard.index)
         names, check_rows = [c.name for c in self.recipe.contract.columns], RowChecks(self.recipe.contract)
         for offset, batch in read_placed(shard.ranges, self.source, names):
             attempt.count_in(len(batch.rows) + len(batch.broken))
