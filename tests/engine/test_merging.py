@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import secrets
-from collections import Counter
 from dataclasses import dataclass, field
 from itertools import accumulate
-from threading import Lock
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pytest
+from counting_store import CountingStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,19 +69,6 @@ class Look:
             attempt.sidecar(SEEN.write(Seen([shard.index], number_of(shard.index)).as_dict()))
 
 
-class Counting(MemoryStore):
-    """Says how often each file was read."""
-
-    def __init__(self) -> None:
-        super().__init__(secrets.token_hex(4))
-        self.reads, self._counting = Counter[str](), Lock()
-
-    def get(self, path: str) -> bytes:
-        with self._counting:
-            self.reads[path] += 1
-        return super().get(path)
-
-
 def looked(store: Store, shards: int) -> Version:
     version = Version(store, 1, "v")
     store.create("claims/000001.json", b"")
@@ -132,9 +117,9 @@ def one_after_the_other(shards: int) -> float:
 
 def test_each_sidecar_is_and_its_record_are_read_once_however_many_there_are() -> None:
     for shards in (30, 300):
-        store = Counting()
+        store = CountingStore()
         version = looked(store, shards)
-        store.reads.clear()
+        store.forget()
         seen(version, shards)
         of_step = {path: reads for path, reads in store.reads.items() if path.startswith(f"v/{STEP}/")}
         assert of_step == dict.fromkeys(of_step, 1)
@@ -143,7 +128,7 @@ def test_each_sidecar_is_and_its_record_are_read_once_however_many_there_are() -
 
 
 def test_a_merge_that_was_interrupted_goes_on_where_it_ended() -> None:
-    store = Counting()
+    store = CountingStore()
     version = looked(store, 64)
 
     def stop(progress: Progress) -> None:
@@ -154,7 +139,7 @@ def test_a_merge_that_was_interrupted_goes_on_where_it_ended() -> None:
         seen(version, 64, InProcess(1), on_progress=stop)
     finished = {n for n in range(16) if store.size(record_path(f"v/{STEP}-merged-16", n)) is not None}
     assert 9 <= len(finished) < 16
-    store.reads.clear()
+    store.forget()
     assert seen(version, 64).shards == with_sidecars(64)
     again = {int(path.split("/")[-1][:6]) for path in store.reads if path.startswith(f"v/{STEP}/")}
     assert again == {shard for shard in range(64) if shard // 4 not in finished}

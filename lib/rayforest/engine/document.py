@@ -13,7 +13,8 @@ from rayforest.engine.stores.store import Store
 from rayforest.formats import STEP_SCHEMA, Document, Format
 
 _T = TypeVar("_T")
-_WHOLE_BYTES = 1 << 18
+WHOLE_BYTES = 1 << 18
+"""A file of up to so many is read at once, where few requests are wanted."""
 
 
 def read_document(store: Store, path: str, form: Format, parse: Callable[[Document], _T]) -> _T | None:
@@ -73,7 +74,7 @@ def open_row_groups(
     Raises: as `open_table`.
     """
     with (
-        pa.BufferReader(store.get(path)) if size <= _WHOLE_BYTES else store.open_read(path) as source,
+        pa.BufferReader(store.get(path)) if size <= WHOLE_BYTES else store.open_read(path) as source,
         _checked(source, store.locate(path), form, columns, pre_buffer=True) as file,
     ):
         yield file

@@ -95,7 +95,7 @@ class SortedFiles:
         return pa.concat_tables([self.schema.empty_table(), *self.pieces(low, high)])
 
     def pieces(self, low: int, high: int, groups: Sequence[int] | None = None) -> Iterator[pa.Table]:
-        """The same rows in tables that divide no key, of at most about twice `held_rows` and the rows of one key.
+        """The same rows in tables that divide no key: of up to 2.5 times `held_rows` and the rows of one key.
 
         Args:
             low: the first key.
@@ -131,11 +131,11 @@ class SortedFiles:
 
     def _cuts(self, files: list[_SortedFile], low: int, high: int) -> list[int]:
         """Where the range is cut, so that no piece is much larger than `held_rows`, however keys are spread."""
-        cuts, rows, before = [low], 0, low
+        cuts, rows, before = [low], 0.0, low
         for largest, more in sorted(group for file in files for group in file.groups(low, high)):
-            if rows + more > self.held_rows and cuts[-1] <= before < high - 1:
+            if rows + more > 1.5 * self.held_rows and cuts[-1] <= before < high - 1:
                 cuts.append(before + 1)
-                rows = 0
+                rows = 0.0
             rows, before = rows + more, largest
         return [*cuts, high]
 
@@ -168,14 +168,14 @@ def exchange(
     """
     name = files.step
     while files.groups > most_groups:
-        target = _next_level(files, rows, name)
+        target = next_level(files, rows, name)
         task, shards = _LevelTask(files, target), NumberedShards(target.count, rows)
         run_step(files.version, shards, task, executor, step=target.step, policy=policy, on_progress=on_progress)
         files = target
     return files
 
 
-def _next_level(files: SortedFiles, rows: int, name: str) -> SortedFiles:
+def next_level(files: SortedFiles, rows: int, name: str) -> SortedFiles:
     """A level of as few groups as one task may read, and of files as large as a task may hold.
 
     The name of its step says its shape: under another one, the numbers of files mean something else.
@@ -222,10 +222,12 @@ class _SortedFile:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def groups(self, low: int, high: int) -> Iterator[tuple[int, int]]:
-        """Largest key and rows of each row group that may hold keys from `low` up to `high`."""
+    def groups(self, low: int, high: int) -> Iterator[tuple[int, float]]:
+        """Largest key of each row group that may hold such keys, and how many rows with them it has, about."""
         for number in self._overlapping(low, high):
-            yield self._statistics(number).max, self._file.metadata.row_group(number).num_rows
+            keys = self._statistics(number)
+            share = (min(keys.max, high - 1) - max(keys.min, low) + 1) / (keys.max - keys.min + 1)
+            yield keys.max, share * self._file.metadata.row_group(number).num_rows
 
     def read(self, low: int, high: int) -> pa.Table:
         """The rows of these keys."""

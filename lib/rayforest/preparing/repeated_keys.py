@@ -31,9 +31,9 @@ DUPLICATES = "duplicates"
 PLACES = pa.schema([("shard", pa.int32()), ("position", pa.int64())], metadata=REPEATED_KEYS.metadata)
 """Of repeated rows: their shard, and their position in it."""
 
-KEYS_A_TASK = 4_000_000
-"""Whose rows one task brings together."""
-_MOST_FILES = 8
+KEYS_A_TASK = 2_000_000
+"""Whose rows one task brings together: about 200 MB."""
+MOST_FILES = 8
 """That a shard of the main step opens to find its own places."""
 
 
@@ -110,4 +110,4 @@ def find_repeated_keys(
         policy=policy,
         on_progress=on_progress,
     )
-    return RepeatedKeys(exchanged(places, found.rows_out, _MOST_FILES))
+    return RepeatedKeys(exchanged(places, found.rows_out, MOST_FILES))
