@@ -278,7 +278,7 @@ class Ran:
     read: int = 0
     """Bytes."""
     steps: list[tuple[str, float, float]] = field(default_factory=list)
-    """(what, seconds, MiB that the process grew at most above where the run began)."""
+    """(what, seconds, MiB of the process at most)."""
     put_in: int = 0
     """Shards of survey and main step that were put in finished."""
 
@@ -304,17 +304,13 @@ def run(shards: int, folder: Path, *, left: int | None = None) -> Ran:
     """Prepare so many shards. With `left`, all but so many are put in finished."""
     store = CountingStore(folder / f"{shards}.sqlite")
     ran = Ran(shards)
-    began = Peak()
-    with began:
-        pass
-    base = began.before
 
     @contextmanager
     def watched(what: str) -> Iterator[None]:
         store.phase = what
         with Peak() as peak:
             yield
-        ran.steps.append((what, peak.seconds, (peak.most - base) / (1 << 20)))
+        ran.steps.append((what, peak.seconds, peak.most / (1 << 20)))
         print(f"  {shards:,} shards: {what} {peak.seconds:.0f} s, {ran.steps[-1][2]:.0f} MiB", file=sys.stderr)
 
     executor, policy = InProcess(2), Policy()
@@ -364,7 +360,7 @@ def put_in_surveyed(store: CountingStore, base: str, shards: int) -> None:
     def files() -> Iterator[tuple[str, bytes]]:
         for shard in range(shards):
             file = io.BytesIO()
-            pq.write_table(keys_of(shard).sort_by("hash_a"), file, compression="zstd")
+            pq.write_table(keys_of(shard).sort_by("hash_a"), file, compression="none", use_dictionary=False)
             yield from finished(base, SURVEY, shard, file.getvalue(), sidecars[shard % VARIETY])
 
     store.put_in(files())
@@ -490,10 +486,10 @@ def main() -> None:
     options = parser.parse_args()
     sizes = options.shards or ([100, 400] if options.quick else [1_000, 10_000, 100_000, 1_000_000])
     with tempfile.TemporaryDirectory(prefix="million-") as folder:
+        runs = [run(n, Path(folder), left=LEFT if n > RUN_WHOLE else None) for n in sizes]
         larger = [(150, 100), (300, 2_000)] if options.quick else [(300, 100), (3_000, 1_000), (300, 50_000)]
         pairs = [(*size, *counted_and_computed(Path(folder), *size)) for size in larger]
         agree = agreement(pairs)
-        runs = [run(n, Path(folder), left=LEFT if n > RUN_WHOLE else None) for n in sizes]
     last = runs[-1]
     of_put_in = f"; survey and main step of the {LEFT:,} shards that were run" if last.put_in else ""
     text = f"""Requests a shard of prepare with a key and a split by time, {KEYS} keys a shard; counted.
@@ -506,9 +502,9 @@ Of {last.shards:,} shards, by phase{of_put_in}:
 
 {phases_of(last)}
 
-Seconds, and how far the process had grown by then (two threads; tasks and driver are one process here):
+Seconds, and the memory of the process, in which driver, two tasks at once and the imported libraries are:
 
-| step | seconds | MiB |
+| phase | seconds | MiB |
 |---|---|---|
 {chr(10).join(f"| {what} | {seconds:,.0f} | {mib:,.0f} |" for what, seconds, mib in last.steps)}
 

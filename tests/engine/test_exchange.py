@@ -115,15 +115,15 @@ def test_levels_grow_as_the_logarithm_of_the_files() -> None:
         assert len({entry.path.split("/")[1] for entry in store.list("v")} - {STEP}) == levels
 
 
-def test_no_piece_is_much_larger_than_a_task_may_hold_and_none_divides_a_key() -> None:
+def test_no_chunk_is_much_larger_than_a_task_may_hold_and_none_divides_a_key() -> None:
     keys = random_keys(12, 200, largest=500)
-    files = exchanged(written(MemoryStore("pieces"), keys), keys)
-    pieces = list(files.pieces(0, 1 << 64))
-    assert len(pieces) > 1
+    files = exchanged(written(MemoryStore("chunks"), keys), keys)
+    chunks = list(files.chunks(0, 1 << 64))
+    assert len(chunks) > 1
     most_of_one_key = max(Counter(key for shard in keys for key in shard).values())
-    assert max(piece.num_rows for piece in pieces) <= 2.5 * files.held_rows + most_of_one_key
-    of_pieces = [set(piece["key"].to_pylist()) for piece in pieces]
-    assert sum(map(len, of_pieces)) == len(set.union(*of_pieces))
+    assert max(chunk.num_rows for chunk in chunks) <= 2.5 * files.held_rows + most_of_one_key
+    of_chunks = [set(chunk["key"].to_pylist()) for chunk in chunks]
+    assert sum(map(len, of_chunks)) == len(set.union(*of_chunks))
 
 
 def test_a_key_that_half_of_the_rows_have_stays_together() -> None:

@@ -23,6 +23,7 @@ from rayforest.engine.executors import InProcess
 from rayforest.engine.policy import Policy
 from rayforest.engine.progress import Progress
 from rayforest.engine.publish import clean, publish
+from rayforest.engine.record import KEPT_REASONS, add_reasons
 from rayforest.engine.run import records, run_step
 from rayforest.engine.shards import Shard
 from rayforest.engine.stores.local import LocalStore
@@ -170,6 +171,14 @@ def test_a_run_in_which_nothing_works_ends_early() -> None:
     with pytest.raises(UnfinishedError, match="ended early"):
         run_step(version, plan, task, InProcess(1))
     assert len(task.opened) < 150
+
+
+def test_of_very_many_reasons_the_most_frequent_ones_are_kept() -> None:
+    reasons = Counter[str]()
+    for shard in range(500):
+        add_reasons(reasons, {"the key is repeated": 5, **{f"too many fields: {shard * 10 + n}": 1 for n in range(10)}})
+    assert len(reasons) <= 2 * KEPT_REASONS
+    assert reasons.most_common(1) == [("the key is repeated", 2500)]
 
 
 @pytest.mark.parametrize("budget", [649, 0.0999, 0, 0.0])

@@ -92,9 +92,9 @@ class SortedFiles:
 
     def read(self, low: int, high: int) -> pa.Table:
         """All rows with low <= key < high, in the order of their keys."""
-        return pa.concat_tables([self.schema.empty_table(), *self.pieces(low, high)])
+        return pa.concat_tables([self.schema.empty_table(), *self.chunks(low, high)])
 
-    def pieces(self, low: int, high: int, groups: Sequence[int] | None = None) -> Iterator[pa.Table]:
+    def chunks(self, low: int, high: int, groups: Sequence[int] | None = None) -> Iterator[pa.Table]:
         """The same rows in tables that divide no key: of up to 2.5 times `held_rows` and the rows of one key.
 
         Args:
@@ -114,9 +114,9 @@ class SortedFiles:
             opened = in_parallel(self.version.store, self._open, numbers)
             files = [stack.enter_context(file) for file in opened if file is not None]
             for start, stop in pairwise(self._cuts(files, low, high)):
-                piece = self._piece(files, start, stop)
-                if piece.num_rows:
-                    yield piece
+                chunk = self._chunk(files, start, stop)
+                if chunk.num_rows:
+                    yield chunk
 
     def _range_of(self, key: int) -> int:
         return ((key + 1) * self.ranges - 1) // self.key_stop
@@ -125,14 +125,14 @@ class SortedFiles:
         record = read_finished(self.version.store, step_folder(self.version.base, self.step), number)
         return None if record.path is None else _SortedFile(self, record)
 
-    def _piece(self, files: list[_SortedFile], start: int, stop: int) -> pa.Table:
+    def _chunk(self, files: list[_SortedFile], start: int, stop: int) -> pa.Table:
         tables = in_parallel(self.version.store, lambda file: file.read(start, stop), files)
         return self.sort(pa.concat_tables([self.schema.empty_table(), *tables]))
 
     def _cuts(self, files: list[_SortedFile], low: int, high: int) -> list[int]:
-        """Where the range is cut, so that no piece is much larger than `held_rows`, however keys are spread."""
+        """Where the range is cut, so that no chunk is much larger than `held_rows`, however keys are spread."""
         cuts, rows, before = [low], 0.0, low
-        for largest, more in sorted(group for file in files for group in file.groups(low, high)):
+        for largest, more in sorted(group for file in files for group in file.row_groups(low, high)):
             if rows + more > 1.5 * self.held_rows and cuts[-1] <= before < high - 1:
                 cuts.append(before + 1)
                 rows = 0.0
@@ -200,9 +200,9 @@ class _LevelTask:
     def __call__(self, shard: Shard, attempt: Attempt) -> None:
         number, group = divmod(shard.index, self.target.groups)
         first, stop = (g * self.source.groups // self.target.groups for g in (group, group + 1))
-        for piece in self.source.pieces(*self.target.keys(number, self.target.ranges), range(first, stop)):
-            attempt.count_in(piece.num_rows)
-            self.target.write(attempt, piece)
+        for chunk in self.source.chunks(*self.target.keys(number, self.target.ranges), range(first, stop)):
+            attempt.count_in(chunk.num_rows)
+            self.target.write(attempt, chunk)
 
 
 class _SortedFile:
@@ -222,7 +222,7 @@ class _SortedFile:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def groups(self, low: int, high: int) -> Iterator[tuple[int, float]]:
+    def row_groups(self, low: int, high: int) -> Iterator[tuple[int, float]]:
         """Largest key of each row group that may hold such keys, and how many rows with them it has, about."""
         for number in self._overlapping(low, high):
             keys = self._statistics(number)

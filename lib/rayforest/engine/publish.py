@@ -23,7 +23,7 @@ from rayforest.engine.differences import JSON
 from rayforest.engine.document import read_schema
 from rayforest.engine.manifest import MANIFEST_PART_SCHEMA, Manifest, manifest_path
 from rayforest.engine.plan import Plan, in_order
-from rayforest.engine.record import Record, read_record, schema_path, step_folder
+from rayforest.engine.record import KEPT_REASONS, Record, add_reasons, read_record, schema_path, step_folder
 from rayforest.engine.shards import Shard
 from rayforest.engine.stores.opening import open_store
 from rayforest.engine.stores.requests import in_parallel, settle
@@ -32,7 +32,6 @@ from rayforest.errors import InputError, RayforestError, UnfinishedError
 from rayforest.formats import MANIFEST, MANIFEST_PART
 
 _BATCH_ROWS = 16_384
-_KEPT_REASONS = 1000
 _OWN_NAMES = ("plan.parquet", "manifest", "schema.arrow", "records", "data", "quarantine", "extra-")
 
 
@@ -71,7 +70,7 @@ def publish(
             {
                 "key": version.key,
                 "totals": totals.as_dict(),
-                "reasons": dict(reasons.most_common(_KEPT_REASONS)),
+                "reasons": dict(reasons.most_common(KEPT_REASONS)),
                 "part": part and {"path": part, "sha256": checksum},
                 "schema": _schema(version) if plan is not None else {"fields": {}, "arrow": ""},
                 "extra_digest": _digest(extra),
@@ -228,7 +227,7 @@ def _rows(version: Version, plan: Plan, totals: _Totals, reasons: Counter[str]) 
 
     for record in in_parallel(version.store, checked, _in_order(plan)):
         totals.add(record)
-        reasons.update(record.reasons)
+        add_reasons(reasons, record.reasons)
         yield {
             "shard": record.shard,
             "path": record.path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -13,6 +14,8 @@ from rayforest.formats import RECORD, Document
 
 FOLDER_SHARDS = 1000
 """Shards in one folder of records or data, so that no folder grows without end."""
+KEPT_REASONS = 1000
+"""Why rows were quarantined, of all shards together: the most frequent ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,15 @@ def read_finished(store: Store, folder: str, shard: int) -> Record:
 def read_records(store: Store, folder: str, shards: Iterable[int]) -> Iterator[tuple[int, Record | None]]:
     """The records of the shards in the given order, each read by its key."""
     return in_parallel(store, lambda shard: (shard, read_record(store, folder, shard)), shards)
+
+
+def add_reasons(reasons: Counter[str], more: Mapping[str, int]) -> None:
+    """Count the reasons of one more record. Of many more than KEPT_REASONS the rarest are forgotten."""
+    reasons.update(more)
+    if len(reasons) > 2 * KEPT_REASONS:
+        kept = dict(reasons.most_common(KEPT_REASONS))
+        reasons.clear()
+        reasons.update(kept)
 
 
 def schema_path(folder: str) -> str:

@@ -24,7 +24,15 @@ from rayforest.engine.executors import Executor, OverdueError, WorkerLostError, 
 from rayforest.engine.plan import Plan
 from rayforest.engine.policy import Policy
 from rayforest.engine.progress import Progress
-from rayforest.engine.record import Record, read_finished, read_record, read_records, schema_path, step_folder
+from rayforest.engine.record import (
+    Record,
+    add_reasons,
+    read_finished,
+    read_record,
+    read_records,
+    schema_path,
+    step_folder,
+)
 from rayforest.engine.shards import NumberedShards, Shard
 from rayforest.engine.stores.requests import in_parallel, settle
 from rayforest.engine.stores.store import Store
@@ -43,7 +51,6 @@ _FAILURES_BEFORE_ANY_SUCCESS = 100
 _MOST_FAILED = 10_000
 """Failed shards that a run keeps count of before it ends."""
 _SHOWN_FAILURES = 5
-_KEPT_REASONS = 1000
 _LONGEST_PAUSE_S = 10.0
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
@@ -270,9 +277,7 @@ class _StepRun:
         self.rows_out += record.rows_out
         self.rows_quarantined += record.rows_quarantined
         self.bytes_out += record.bytes
-        self.reasons.update(record.reasons)
-        if len(self.reasons) > 2 * _KEPT_REASONS:
-            self.reasons = Counter(dict(self.reasons.most_common(_KEPT_REASONS)))
+        add_reasons(self.reasons, record.reasons)
 
     def _failed(self, shard: Shard, error: BaseException) -> None:
         if isinstance(error, InputError):

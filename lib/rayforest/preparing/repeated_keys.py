@@ -62,7 +62,7 @@ class DuplicatesTask:
     def __call__(self, shard: Shard, attempt: Attempt) -> None:
         """Compare the keys of one range."""
         found = [PLACES.empty_table()]
-        for rows in self.hashes.pieces(*self.hashes.keys(shard.index, self.ranges)):
+        for rows in self.hashes.chunks(*self.hashes.keys(shard.index, self.ranges)):
             repeats = later_rows(rows)
             if repeats.any():
                 found.append(rows.select(PLACES.names).filter(pa.array(repeats)))
