@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,10 +13,11 @@ from rayforest.jobs.console import ConsoleReporter, carry_out
 from rayforest.jobs.options import AsJson, Debug, Overrides, ProjectFile, Replace
 
 if TYPE_CHECKING:
+    from rayforest.cluster.cloud.render import Rendered
     from rayforest.cluster.local import ClusterReport
     from rayforest.cluster.submit import Submission
 
-cluster = typer.Typer(help="A Ray cluster on this machine.", no_args_is_help=True)
+cluster = typer.Typer(help="Ray clusters: one on this machine, and files for clouds.", no_args_is_help=True)
 
 
 class Job(StrEnum):
@@ -107,6 +109,43 @@ def status(as_json: AsJson = False, debug: Debug = False) -> None:
         return status()
 
     raise typer.Exit(_report("cluster status", work, as_json=as_json, debug=debug))
+
+
+class CloudProvider(StrEnum):
+    """Where a cluster can be rendered for."""
+
+    AWS = "aws"
+    GCP = "gcp"
+    AZURE = "azure"
+    KUBERAY = "kuberay"
+
+
+@cluster.command()
+def render(
+    provider: Annotated[CloudProvider, typer.Argument(help="The cloud, or KubeRay on any Kubernetes.")],
+    out: Annotated[Path, typer.Option(help="Folder for the files.")],
+    description: Annotated[
+        Path | None, typer.Option(help="TOML file that describes the cluster; its defaults without one.")
+    ] = None,
+    overrides: Overrides = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that hold something else.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Write the files of a cluster in a cloud: for Ray's launcher, or for KubeRay, with a Dockerfile."""
+
+    def work(_: ConsoleReporter) -> Rendered:
+        from rayforest.cluster.cloud.description import Provider, load_description
+        from rayforest.cluster.cloud.render import write_rendered
+
+        loaded = load_description(description, tuple(overrides or ()))
+        return write_rendered(loaded, Provider(provider.value), out, overwrite=overwrite)
+
+    def as_dict(rendered: Rendered) -> dict[str, object]:
+        return {"command": "cluster render", **rendered.as_dict()}
+
+    code = carry_out("cluster render", work, as_json=as_json, debug=debug, show=print, as_dict=as_dict)
+    raise typer.Exit(code)
 
 
 def _report(command: str, work: Callable[[ConsoleReporter], ClusterReport], *, as_json: bool, debug: bool) -> int:

@@ -35,37 +35,8 @@ def load_project(path: str | Path, overrides: Sequence[str] = ()) -> Project:
     """
     overrides = _override_texts(overrides)
     file = Path(path_text(path, "there is no project", "the path of a project file, or a Project from load_project"))
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(
-            f"project file {file} does not exist",
-            expected="a TOML file",
-            next_step="write one with: rayforest init DATA... > project.toml",
-        ) from None
-    except IsADirectoryError:
-        found = sorted(file.glob("*.toml"))
-        raise ConfigError(
-            f"project file {file} cannot be read",
-            expected="a TOML file",
-            found="a folder",
-            next_step=f"name the file in it, such as {found[0]}" if found else "name the project file",
-        ) from None
-    except OSError as error:
-        raise ConfigError(
-            f"project file {file} cannot be read",
-            expected="a TOML file",
-            found=(error.strerror or "").lower(),
-            next_step="check its path and permissions",
-        ) from None
-    except UnicodeDecodeError:
-        raise ConfigError(
-            f"project file {file} cannot be read",
-            expected="a TOML file in UTF-8",
-            found="bytes that are not UTF-8",
-            next_step="save it in UTF-8",
-        ) from None
-    table, given = _parse(text, str(file), overrides)
+    text = read_toml(file, "project file", "write one with: rayforest init DATA... > project.toml")
+    table, given = parse_toml(text, f"project file {file}", overrides)
     return _validate(expand(table), base=file.absolute().parent, subject=str(file), text=text, given=given)
 
 
@@ -89,8 +60,47 @@ def loaded_project(project: Project | str | Path, overrides: Sequence[str] = ())
 
 def used_variables(path: str | Path, overrides: Sequence[str] = ()) -> list[str]:
     """Names of the environment variables that a project file, which `load_project` has taken, and overrides use."""
-    table, _ = _parse(Path(path).read_text(encoding="utf-8-sig"), str(path), overrides)
+    table, _ = parse_toml(Path(path).read_text(encoding="utf-8-sig"), str(path), overrides)
     return sorted(set(names(table)))
+
+
+def read_toml(file: Path, what: str, if_absent: str) -> str:
+    """The text of a TOML file.
+
+    Args:
+        file: its path.
+        what: the kind of file, for errors.
+        if_absent: the next step where it does not exist.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{what} {file} does not exist", expected="a TOML file", next_step=if_absent) from None
+    except IsADirectoryError:
+        found = sorted(file.glob("*.toml"))
+        raise ConfigError(
+            f"{what} {file} cannot be read",
+            expected="a TOML file",
+            found="a folder",
+            next_step=f"name the file in it, such as {found[0]}" if found else f"name the {what}",
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"{what} {file} cannot be read",
+            expected="a TOML file",
+            found=(error.strerror or "").lower(),
+            next_step="check its path and permissions",
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"{what} {file} cannot be read",
+            expected="a TOML file in UTF-8",
+            found="bytes that are not UTF-8",
+            next_step="save it in UTF-8",
+        ) from None
 
 
 def _override_texts(overrides: object) -> tuple[str, ...]:
@@ -105,13 +115,17 @@ def _override_texts(overrides: object) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _parse(text: str, subject: str, overrides: Sequence[str]) -> tuple[dict[str, Any], tuple[Key, ...]]:
-    """The table of a project file with overrides, and the keys that these gave."""
+def parse_toml(text: str, subject: str, overrides: Sequence[str]) -> tuple[dict[str, Any], tuple[Key, ...]]:
+    """The table of a TOML file with `section.key=value` overrides, and the keys that these gave.
+
+    Raises:
+        ConfigError: it is not TOML, or an override is not understood.
+    """
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(
-            f"project file {subject} is not valid TOML",
+            f"{subject} is not valid TOML",
             found=str(error),
             next_step="mend that line; texts stand in quotes",
         ) from None
