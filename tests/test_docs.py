@@ -11,6 +11,7 @@ import pytest
 from typer.core import TyperGroup
 from typer.main import get_group
 
+from rayforest.cluster.cloud.description import ClusterDescription
 from rayforest.jobs.cli import app
 from rayforest.project.load import load_project
 from rayforest.project.sections import FormatSection
@@ -38,6 +39,8 @@ def test_project_files_of_the_documentation_are_valid(tmp_path: Path) -> None:
             file = tmp_path / "project.toml"
             file.write_text(text)
             load_project(file)
+        elif "cluster" in table:
+            ClusterDescription.model_validate(table)
         else:
             FormatSection.model_validate(table["data"]["format"])
 
