@@ -48,7 +48,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start": (demo.demo, demo.generate, look.init, look.check),
     "Stages": (stages.run, stages.prepare, stages.tune, stages.export, stages.score),
     "Results": (look.files, look.show),
-    "Clusters": (where.submit,),
+    "Clusters": (where.submit, where.jobs, where.logs, where.stop),
 }
 for panel, commands in COMMANDS.items():
     for command in commands:

@@ -1,4 +1,4 @@
-"""submit and cluster: run a job elsewhere, and the local Ray cluster."""
+"""submit, jobs, logs, stop and cluster: jobs on a Ray cluster, and such clusters."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ from rayforest.jobs.options import AsJson, Debug, Overrides, ProjectFile, Replac
 
 if TYPE_CHECKING:
     from rayforest.cluster.cloud.render import Rendered
+    from rayforest.cluster.jobs_api import JobState
     from rayforest.cluster.local import ClusterReport
     from rayforest.cluster.submit import Submission
+    from rayforest.cluster.submitted import JobList
 
 cluster = typer.Typer(help="Ray clusters: one on this machine, and files for clouds.", no_args_is_help=True)
+
+
+LOCAL_DASHBOARD = "http://127.0.0.1:8265"
+Address = Annotated[str, typer.Option(help="The cluster's dashboard.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job, as `rayforest jobs` lists it.")]
 
 
 class Job(StrEnum):
@@ -33,7 +40,7 @@ class Job(StrEnum):
 def submit(
     job: Annotated[Job, typer.Argument(help="The job.")],
     project: ProjectFile,
-    address: Annotated[str, typer.Option(help="The cluster's dashboard.")] = "http://127.0.0.1:8265",
+    address: Address = LOCAL_DASHBOARD,
     follow: Annotated[
         bool, typer.Option("--follow/--no-wait", help="Stream the job's output and return its exit code.")
     ] = True,
@@ -68,6 +75,57 @@ def submit(
 
     failed = carry_out("submit", work, as_json=as_json, debug=debug, show=show, as_dict=lambda done: done.as_dict())
     raise typer.Exit(failed or code)
+
+
+def jobs(address: Address = LOCAL_DASHBOARD, as_json: AsJson = False, debug: Debug = False) -> None:
+    """List the jobs that were submitted to a cluster, the newest first."""
+
+    def work(_: ConsoleReporter) -> JobList:
+        from rayforest.cluster.submitted import list_jobs
+
+        return list_jobs(address)
+
+    def as_dict(found: JobList) -> dict[str, object]:
+        return {"command": "jobs", **found.as_dict()}
+
+    raise typer.Exit(carry_out("jobs", work, as_json=as_json, debug=debug, show=print, as_dict=as_dict))
+
+
+def logs(
+    job: JobId,
+    address: Address = LOCAL_DASHBOARD,
+    follow: Annotated[bool, typer.Option("--follow", help="Until the job has ended; return its exit code.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Show what a submitted job has printed."""
+    code = 0
+
+    def work(_: ConsoleReporter) -> None:
+        nonlocal code
+        from rayforest.cluster.submitted import job_log
+
+        ended = job_log(job, address=address, follow=follow)
+        code = ended or 0 if follow else 0
+
+    failed = carry_out("logs", work, as_json=False, debug=debug, show=lambda _: None, as_dict=lambda _: {})
+    raise typer.Exit(failed or code)
+
+
+def stop(job: JobId, address: Address = LOCAL_DASHBOARD, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Stop a submitted job; its finished shards are kept."""
+
+    def work(_: ConsoleReporter) -> JobState:
+        from rayforest.cluster.submitted import stop_job
+
+        return stop_job(job, address=address)
+
+    def as_dict(state: JobState) -> dict[str, object]:
+        return {"command": "stop", "submission_id": state.submission_id, "status": state.status}
+
+    def show(state: JobState) -> None:
+        print(f"{state.submission_id}: {state.status}")
+
+    raise typer.Exit(carry_out("stop", work, as_json=as_json, debug=debug, show=show, as_dict=as_dict))
 
 
 @cluster.command()

@@ -177,7 +177,9 @@ def load_description(path: Path | None, overrides: Sequence[str] = ()) -> Cluste
         ConfigError: the file cannot be read, or a key or value is wrong.
     """
     subject = "the description" if path is None else str(path)
-    absent = "leave it out for the defaults, or write one: the documentation's page of clusters in clouds shows each key"
+    absent = (
+        "leave it out for the defaults, or write one: the documentation's page of clusters in clouds shows each key"
+    )
     text = "" if path is None else read_toml(path, "cluster description", absent)
     table, given = parse_toml(text, f"cluster description {subject}", overrides)
     try:

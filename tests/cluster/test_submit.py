@@ -19,10 +19,10 @@ import pytest
 from shared_cluster import use_state_folder
 from waiting import free_port, wait_until
 
-from rayforest.cluster import dashboard
-from rayforest.cluster import submit as cluster_submit
+from rayforest.cluster import dashboard, jobs_api
+from rayforest.cluster.jobs_api import Printer
 from rayforest.cluster.local import ClusterInfo, down, up
-from rayforest.cluster.submit import Submission, _Printer, job_command, submit
+from rayforest.cluster.submit import Submission, job_command, submit
 from rayforest.errors import ConfigError, RayforestError
 
 # Ray's client passes ssl=None to aiohttp.
@@ -96,7 +96,7 @@ def test_what_ray_writes_into_the_log_is_left_out_wherever_it_stands() -> None:
     )
     for cut in range(len(log)):
         output = io.StringIO()
-        printer = _Printer(output, json_output=False)
+        printer = Printer(output, json_output=False)
         printer.take(log[:cut])
         printer.take(log[cut:])
         printer.finish()
@@ -148,7 +148,7 @@ def test_a_cluster_that_dies_during_the_job_is_a_failure(
             return super().write(text)
 
     monkeypatch.setenv("RAYFOREST_HOME", str(tmp_path / "doomed"))
-    monkeypatch.setattr(cluster_submit, "_RECONNECTS", 2)
+    monkeypatch.setattr(jobs_api, "_RECONNECTS", 2)
     doomed = up(cpus=1, dashboard_port=free_port()).cluster
     assert doomed is not None
     job = python("import time; print('begun', flush=True); time.sleep(600)")
@@ -187,7 +187,7 @@ def test_ctrl_c_stops_following_and_not_the_job(project: Path, cluster: ClusterI
     assert first == "begun\n"
     assert process.returncode == 130
     assert "goes on" in said
-    assert "ray job logs --follow" in said
+    assert "rayforest logs rayforest-score-" in said
     assert not finished.exists()
     go_on.touch()
     assert wait_until(finished.exists)
