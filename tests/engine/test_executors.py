@@ -23,7 +23,9 @@ from rayforest.engine.executors import (
     OverdueError,
     WorkerLostError,
     choose_executor,
+    ray_calls,
     release_slot,
+    versions,
 )
 from rayforest.engine.shards import Shard
 from rayforest.engine.stores.opening import open_store
@@ -309,3 +311,22 @@ def test_a_worker_that_does_not_see_the_destination_says_so(ray_executor: Execut
     (outcome,) = ray_executor.stream(runner, plan)
     with pytest.raises(ConfigError, match="does not see the destination"):
         outcome.result()
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("state", [None, dict])
+def test_a_worker_of_other_versions_is_refused_at_once_and_both_are_named(
+    ray_executor: Executor, monkeypatch: pytest.MonkeyPatch, state: Any
+) -> None:
+    mine = versions.installed()
+    monkeypatch.setattr(ray_calls, "installed", lambda: {**mine, "polars": "0.1.2", "rayforest": "9.9.9"})
+    work = (lambda item: item) if state is None else (lambda _, item: item)
+    (outcome,) = ray_executor.stream(work, [1], state=state)
+    error = outcome.error
+    assert isinstance(error, ConfigError)
+    assert error.expected == "rayforest 9.9.9, polars 0.1.2"
+    assert f"polars {mine['polars']}" in (error.found or "")
+    assert f"rayforest {mine['rayforest']}" in (error.found or "")
+    monkeypatch.undo()
+    (outcome,) = ray_executor.stream(work, [2], state=state)
+    assert outcome.result() == 2

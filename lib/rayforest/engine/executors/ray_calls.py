@@ -10,9 +10,14 @@ from logging import getLogger
 from typing import Any
 
 from rayforest.engine.executors.executor import POLL_S, OverdueError, WorkerLostError
+from rayforest.engine.executors.versions import Versions, installed, refuse_others
 from rayforest.engine.library_warnings import hide_library_warnings
+from rayforest.errors import ConfigError
 from rayforest.native_output import hide_panics, panics_are_hidden
 from rayforest.process_settings import take_one_thread
+
+Shipped = tuple[Versions, bytes]
+"""What a worker gets: the driver's versions, and what it has pickled."""
 
 _LONG_WAIT_S = 60.0
 _log = getLogger("rayforest.engine")
@@ -26,7 +31,7 @@ class RayTasks:
     def __init__(self, fn: Callable[..., Any], timeout_s: float | None, check_own_ray: Callable[[], None]) -> None:
         self._ray, self._timeout_s, self._check_own_ray = imported_ray(), timeout_s, check_own_ray
         self._task = self._ray.remote(_run_task).options(num_cpus=1, max_retries=0, num_returns="streaming")
-        self._function = self._ray.put(self._ray.cloudpickle.dumps((fn, panics_are_hidden())))
+        self._function = self._ray.put((installed(), self._ray.cloudpickle.dumps((fn, panics_are_hidden()))))
         self._begun: dict[Any, float | None] = {}
         self._idle_since = time.monotonic()
         self._done: dict[Any, tuple[Any, BaseException | None]] = {}
@@ -103,7 +108,7 @@ class RayActors:
         check_own_ray: Callable[[], None],
     ) -> None:
         self._ray, self._limit, self._check_own_ray = imported_ray(), limit, check_own_ray
-        self._pickled = self._ray.put(self._ray.cloudpickle.dumps((fn, state, panics_are_hidden())))
+        self._shipped = self._ray.put((installed(), self._ray.cloudpickle.dumps((fn, state, panics_are_hidden()))))
         self._load: dict[Any, int] = {}
         self._rooms: dict[Any, int] = {}
         self._actor_of: dict[Any, Any] = {}
@@ -146,7 +151,7 @@ class RayActors:
             if cpus:
                 strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 options = {"num_cpus": cpus, "max_concurrency": cpus, "scheduling_strategy": strategy}
-                actor = self._ray.remote(_StateActor).options(**options).remote(self._pickled)
+                actor = self._ray.remote(_StateActor).options(**options).remote(self._shipped)
                 self._load[actor], self._rooms[actor] = 0, cpus
                 left -= cpus
         if not self._load:
@@ -156,7 +161,14 @@ class RayActors:
 class _StateActor:
     """Runs in a Ray worker: the state, and the function that shares it."""
 
-    def __init__(self, pickled: bytes) -> None:
+    def __init__(self, shipped: Shipped) -> None:
+        versions, pickled = shipped
+        self._refused: ConfigError | None = None
+        try:
+            refuse_others(versions)
+        except ConfigError as error:  # told by the first call: an actor that fails to start tells less
+            self._refused = error
+            return
         hide_library_warnings()
         self._fn, state, quiet = imported_ray().cloudpickle.loads(pickled)
         if quiet:
@@ -164,18 +176,22 @@ class _StateActor:
         self._state = state()
 
     def call(self, item: Any) -> Any:
+        if self._refused is not None:
+            raise self._refused
         return self._fn(self._state, item)
 
 
 _loaded: tuple[bytes, Callable[..., Any]] | None = None
 
 
-def _run_task(pickled: bytes, item: Any) -> Iterator[Any]:
+def _run_task(shipped: Shipped, item: Any) -> Iterator[Any]:
     """Runs in a Ray worker, which has one CPU of its own."""
     global _loaded  # noqa: PLW0603 - what a function holds, such as a bundle, is loaded once a worker
     yield "begun"
+    versions, pickled = shipped
     digest = hashlib.sha256(pickled).digest()
     if _loaded is None or _loaded[0] != digest:
+        refuse_others(versions)
         take_one_thread()  # before the function brings the libraries in
         hide_library_warnings()
         fn, quiet = imported_ray().cloudpickle.loads(pickled)
