@@ -129,9 +129,11 @@ def test_a_plan_gives_back_its_shards_and_its_inputs(files: list[InputFile], sha
 def test_a_plan_finds_a_source_that_has_moved() -> None:
     store = MemoryStore("moved")
     store.create("p", encode_plan(plan_shards([file("a", [(3, 3)])], shard_rows=9, shard_bytes=9)))
-    moved = open_plan(store, "p", lambda path: f"/elsewhere/{path}")
+    moved = open_plan(store, "p", lambda path: (f"/elsewhere/{path}", "later"))
     assert moved is not None
-    assert [row_range.uri for shard in moved for row_range in shard.ranges] == ["/elsewhere/a"]
+    assert [(row_range.uri, row_range.stamp) for shard in moved for row_range in shard.ranges] == [
+        ("/elsewhere/a", "later")
+    ]
 
 
 @pytest.mark.parametrize("rows", [[(0, 5), (6, 1)], [(0, 5), (4, 1)], [(1, 5)]], ids=["gap", "overlap", "late start"])

@@ -94,7 +94,7 @@ ROWS = pa.table({"id": list(range(50)), "x": [i / 3 for i in range(50)]})
         (_empty_folder, 2, "folder 'raw' has no data files"),
         (lambda folder: "nowhere", 2, "'nowhere' does not exist"),
         (lambda folder: "nowhere/*.csv", 2, "does not exist"),
-        (lambda folder: "https://example.org/a.csv", 2, "cannot be read"),
+        (lambda folder: "https://example.org/a.csv", 2, "no store speaks https://"),
         (lambda folder: "project.toml/a.csv", 2, "does not exist"),
         (lambda folder: "/dev/null", 2, "/dev/null"),
         (lambda folder: "x" * 300, 2, "xxx"),
