@@ -6,7 +6,7 @@ reason why its text could not become values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +21,6 @@ from rayforest.tables.arrow_ipc import ipc_contents, ipc_schema, read_ipc
 from rayforest.tables.batch import BrokenRow, CsvFormat, FileFormat, RawBatch, Source, SourceFile
 from rayforest.tables.columnar import file_columns, kind_of
 from rayforest.tables.csv import SAMPLE_ROWS, count_pieces, guess_each, read_head, read_rows, sample_rows
-from rayforest.tables.csv.blocks import BLOCK_BYTES
 from rayforest.tables.csv.head import HEAD_BYTES
 from rayforest.tables.csv.infer import Guess, infer_kind
 from rayforest.tables.csv.read import SAMPLE_BYTES
@@ -29,7 +28,8 @@ from rayforest.tables.damage import changed_file
 from rayforest.tables.listing import format_of, hive_columns, list_files
 from rayforest.tables.number_style import NumberStyle
 from rayforest.tables.parquet import footer_identity, parquet_footer, parquet_schema, read_parquet
-from rayforest.tables.raw_file import TAIL_BYTES, Range, RawFile, raw_file, refuse_changed
+from rayforest.tables.raw_file import RawFile, raw_file, refuse_changed
+from rayforest.tables.read_ahead import begun, begun_one_ahead
 from rayforest.tables.schema import FileColumn, TableSchema, fault_of_name
 from rayforest.tables.small_files import groups_of_small_files, read_small_files
 
@@ -82,7 +82,7 @@ def look_at_each(files: Sequence[tuple[SourceFile, int]], source: Source) -> lis
     Raises:
         InputError: a file is damaged, or not what its format says.
     """
-    opened = _begun([file for file, _ in files], HEAD_BYTES + SAMPLE_BYTES)
+    opened = begun([file for file, _ in files], HEAD_BYTES + SAMPLE_BYTES)
     samples = []
     for raw, (file, rows) in zip(opened, files, strict=True):
         if file.format == "csv":
@@ -162,7 +162,7 @@ def inspect_each(files: Sequence[SourceFile], source: Source, *, shard_rows: int
     Raises:
         InputError: the file is damaged, or not what its format says.
     """
-    for file, raw in zip(files, _begun(files, HEAD_BYTES), strict=True):
+    for file, raw in zip(files, begun(files, HEAD_BYTES), strict=True):
         match file.format:
             case "parquet":
                 footer = parquet_footer(raw)
@@ -269,7 +269,7 @@ def read_placed(
 ) -> Iterator[tuple[int, RawBatch]]:
     """As `read_all`, each batch with what makes a row number of its file a position among the rows of all ranges."""
     before = 0
-    for group, files in _begun_one_ahead(groups_of_small_files(ranges), source):
+    for group, files in begun_one_ahead(groups_of_small_files(ranges), source):
         tables = None
         if len(group) > 1 and all(format_of(p.uri, source) == "parquet" and not hive_columns(p.path) for p in group):
             tables = read_small_files(group, files, columns, optional)
@@ -280,44 +280,6 @@ def read_placed(
                 for batch in _read(file, row_range, source, columns, optional):
                     yield before - row_range.first_row, batch
             before += row_range.rows
-
-
-def _begun(files: Sequence[SourceFile], text_bytes: int) -> list[RawFile]:
-    """The files, of which that is on its way by which they are known: the beginning of text, the end of the others."""
-    opened = [raw_file(file) for file in files]
-    for listed, file in zip(files, opened, strict=True):
-        end = (max(0, listed.size - TAIL_BYTES), listed.size)
-        file.hold([(0, min(listed.size, text_bytes)) if listed.format == "csv" else end])
-    return opened
-
-
-def _begun_one_ahead(
-    groups: Iterable[list[RowRange]], source: Source
-) -> Iterator[tuple[list[RowRange], list[RawFile]]]:
-    """The groups with their files, of which the first bytes to read of the next group are on their way."""
-    current: tuple[list[RowRange], list[RawFile]] | None = None
-    for group in groups:
-        files = [raw_file(row_range) for row_range in group]
-        for row_range, file in zip(group, files, strict=True):
-            file.hold(_first_reads(row_range, source, whole=len(group) > 1))
-        if current is not None:
-            yield current
-        current = group, files
-    if current is not None:
-        yield current
-
-
-def _first_reads(row_range: RowRange, source: Source, *, whole: bool) -> Iterator[Range]:
-    size, form = row_range.size, format_of(row_range.uri, source)
-    if whole:
-        yield 0, size
-        return
-    if form == "csv" and row_range.byte_stop:
-        yield row_range.byte_start, min(row_range.byte_stop, row_range.byte_start + BLOCK_BYTES)
-    if form != "parquet":
-        yield 0, min(size, HEAD_BYTES)
-    if form != "csv":
-        yield max(0, size - TAIL_BYTES), size
 
 
 def csv_format(path: str, source: Source) -> CsvFormat:
