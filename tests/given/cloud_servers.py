@@ -42,7 +42,7 @@ def google_like(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def gs_proxy(google_like: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """What stands for Google; the environment leads there, with a service account that needs no token."""
-    monkeypatch.setattr(patience, "PATIENCE", patience.Patience(first_pause_s=0.001))
+    monkeypatch.setattr(patience, "PATIENCE", patience.Patience(first_pause_s=0.001, renewal_pause_s=0.001))
     with FaultProxy(google_like, translate=_from_google_to_s3) as proxy:
         use_google(monkeypatch, proxy.url)
         yield proxy
@@ -134,7 +134,7 @@ def _make_container(endpoint: str) -> None:
 @pytest.fixture
 def az_proxy(azurite: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """Before Azurite; the environment leads there."""
-    monkeypatch.setattr(patience, "PATIENCE", patience.Patience(first_pause_s=0.001))
+    monkeypatch.setattr(patience, "PATIENCE", patience.Patience(first_pause_s=0.001, renewal_pause_s=0.001))
     server, _, account = azurite.rpartition("/")
     with FaultProxy(server) as proxy:
         monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", f"{proxy.url}/{account}")

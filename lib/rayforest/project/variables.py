@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from rayforest.engine.stores.object_uri import refuse_credentials
 from rayforest.errors import ConfigError
 
 Key = tuple[str, ...]
@@ -31,7 +32,7 @@ def expand(value: Any, key: Key = ()) -> Any:
     """A parsed project file with its variables replaced.
 
     Raises:
-        ConfigError: a variable is not set, or a form is not known.
+        ConfigError: a variable is not set, a form is not known, or a URI holds credentials.
     """
     if isinstance(value, dict):
         return {name: expand(inner, (*key, name)) for name, inner in value.items()}
@@ -46,6 +47,8 @@ def expand(value: Any, key: Key = ()) -> Any:
             expected="~ for your own home, or the name of a user of this machine after it",
             next_step="write the path in full, or ./~ for a folder of that name",
         )
+    if _is_path(key):
+        refuse_credentials(expanded)
     return expanded
 
 

@@ -1,7 +1,8 @@
 """Where an object store is and who asks: endpoint and credentials from where the provider's own tools take them.
 
 obstore reads the environment and fetches what a web identity, a container or a machine has, and renews it before it
-ends. Of AWS profiles it knows nothing: boto3 reads these.
+ends. What it does not know is added here: AWS profiles and containers without a token file, which boto3 reads; the name
+that the AWS tools give the address of an instance's metadata; Azure's connection strings.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from rayforest.engine.stores.patience import Patience
 from rayforest.errors import ConfigError
 
 _STORES: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
-_SETTINGS = ("AWS_", "GOOGLE_", "AZURE_", "AZURITE_", "HOME")
+_SETTINGS = ("AWS_", "GOOGLE_", "GCE_", "AZURE_", "AZURITE_", "IDENTITY_", "HOME")
 """Beginnings of the variables that decide where a store is and who asks."""
 _ENDPOINTS = {
     "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
@@ -39,8 +40,10 @@ def connected(scheme: str, name: str, patience: Patience) -> Any:
     Raises:
         ConfigError: what the environment says is incomplete or contradicts itself.
     """
-    plain_http = any(os.environ.get(variable, "").startswith("http://") for variable in _ENDPOINTS[scheme])
-    options: dict[str, Any] = {
+    named = _connection_string() if scheme == "az" else {}
+    endpoints = [named.get("endpoint", ""), *(os.environ.get(variable, "") for variable in _ENDPOINTS[scheme])]
+    plain_http = any(endpoint.startswith("http://") for endpoint in endpoints)
+    options: dict[str, Any] = named | {
         "client_options": {"allow_http": plain_http, "timeout": timedelta(seconds=patience.answer_s)},
         "retry_config": {
             "max_retries": patience.retries,
@@ -54,7 +57,7 @@ def connected(scheme: str, name: str, patience: Patience) -> Any:
     }
     try:
         if scheme == "s3":
-            options |= _profile()
+            options |= _from_boto3() or _instance()
         return _STORES[scheme](name, **options)
     except (BaseError, ValueError) as error:
         raise ConfigError(
@@ -64,11 +67,11 @@ def connected(scheme: str, name: str, patience: Patience) -> Any:
         ) from error
 
 
-def _profile() -> dict[str, Any]:
-    """Options for credentials of an AWS profile, which obstore does not read: through boto3, where it is installed.
+def _from_boto3() -> dict[str, Any]:
+    """Options for credentials that obstore does not read, but boto3 does, where it is installed.
 
     Raises:
-        ConfigError: AWS_PROFILE names one, and boto3 is not installed, or finds none.
+        ConfigError: AWS_PROFILE names a profile, and boto3 is not installed, or finds none.
     """
     if "AWS_ACCESS_KEY_ID" in os.environ or "AWS_WEB_IDENTITY_TOKEN_FILE" in os.environ:
         return {}
@@ -77,7 +80,9 @@ def _profile() -> dict[str, Any]:
         Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")).expanduser(),
         Path(os.environ.get("AWS_CONFIG_FILE", "~/.aws/config")).expanduser(),
     ]
-    if named is None and not any(file.is_file() for file in files):
+    container = os.environ.keys() & {"AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"}
+    without_token_file = container == {"AWS_CONTAINER_CREDENTIALS_FULL_URI"}
+    if named is None and not without_token_file and not any(file.is_file() for file in files):
         return {}
     try:
         from obstore.auth.boto3 import Boto3CredentialProvider
@@ -103,3 +108,22 @@ def _profile() -> dict[str, Any]:
         ) from error
     region = {} if {"AWS_REGION", "AWS_DEFAULT_REGION"} & os.environ.keys() else dict(provider.config)
     return {"credential_provider": provider, **region}
+
+
+def _instance() -> dict[str, Any]:
+    """Where an instance's metadata are, by the name that the AWS tools use."""
+    endpoint = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT")
+    return {"metadata_endpoint": endpoint.rstrip("/")} if endpoint else {}
+
+
+def _connection_string() -> dict[str, Any]:
+    """Account, key or signature, and endpoint of AZURE_STORAGE_CONNECTION_STRING; single variables go first."""
+    text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "")
+    parts = dict(part.strip().partition("=")[::2] for part in text.split(";") if part.strip())
+    names = {
+        "AccountName": ("account_name", "AZURE_STORAGE_ACCOUNT_NAME"),
+        "AccountKey": ("account_key", "AZURE_STORAGE_ACCOUNT_KEY"),
+        "SharedAccessSignature": ("sas_key", "AZURE_STORAGE_SAS_TOKEN"),
+        "BlobEndpoint": ("endpoint", "AZURE_STORAGE_ENDPOINT"),
+    }
+    return {option: parts[part] for part, (option, name) in names.items() if part in parts and name not in os.environ}

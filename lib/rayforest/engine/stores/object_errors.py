@@ -85,11 +85,11 @@ def _passing(error: BaseError, uri: str) -> BrokenError | ExpiredError | None:
         return BrokenError(in_few_words(text), uri, _retries(text))
     if not status and _CONNECTION.search(first_line):
         return BrokenError(in_few_words(text), uri, _retries(text))
-    expired = code in _EXPIRED_CODES or (not status and "expired" in first_line)
-    if status == "401" or isinstance(error, UnauthenticatedError) or expired:
+    if code in _EXPIRED_CODES or (not status and "expired" in first_line):
         return ExpiredError("the credentials have expired", uri)
-    if status == "400" and not code:  # S3's answer to HEAD has no body, so no code
-        return ExpiredError(f"{status} Bad Request, as where credentials have expired", uri)
+    unauthenticated = status == "401" or isinstance(error, UnauthenticatedError)
+    if unauthenticated or (status == "400" and not code):  # S3's answer to HEAD has no body, so no code
+        return ExpiredError(f"{in_few_words(text)}, as where credentials have expired", uri)
     return None
 
 
