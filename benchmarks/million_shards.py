@@ -60,6 +60,8 @@ BYTES_A_KEY = 17
 """In a file of hashes, as measured."""
 RUN_WHOLE = 10_000
 """Up to so many shards everything is run."""
+SIZES, FEW = (1_000, 10_000, 100_000, 1_000_000), (100, 400)
+"""Shards; of a quick run."""
 KEYS = 10
 """Of each shard that is run."""
 VARIETY = 1_000
@@ -484,7 +486,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes: whether it runs and agrees, not how much")
     parser.add_argument("--shards", nargs="*", type=int, help="1,000 to 1,000,000 by default")
     options = parser.parse_args()
-    sizes = options.shards or ([100, 400] if options.quick else [1_000, 10_000, 100_000, 1_000_000])
+    sizes = options.shards or (FEW if options.quick else SIZES)
     with tempfile.TemporaryDirectory(prefix="million-") as folder:
         runs = [run(n, Path(folder), left=LEFT if n > RUN_WHOLE else None) for n in sizes]
         larger = [(150, 100), (300, 2_000)] if options.quick else [(300, 100), (3_000, 1_000), (300, 50_000)]
