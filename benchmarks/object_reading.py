@@ -37,7 +37,7 @@ from pyarrow import fs
 from benchmarks.harness import Timing, as_json, interleaved, table, write
 from rayforest.engine.shards import Shard, plan_shards
 from rayforest.tables.batch import Source
-from rayforest.tables.reading import inspect_each, list_files, read_all
+from rayforest.tables.reading import inspect_each, list_files, read_placed
 
 sys.path.append(str(Path(__file__).parent.parent / "tests" / "given"))
 from fault_proxy import FaultProxy
@@ -131,7 +131,7 @@ def with_rayforest(folder: str, columns: list[str]) -> int:
     source = Source((f"s3://bucket/{folder}",), Path())
 
     def rows_of(shard: Shard) -> int:
-        return sum(batch.table.num_rows for batch in read_all(shard.ranges, source, columns))
+        return sum(batch.table.num_rows for _, batch in read_placed(shard.ranges, source, columns))
 
     files = inspect_each(list_files(source), source, shard_rows=ROWS)
     with ThreadPoolExecutor(WORKERS) as pool:

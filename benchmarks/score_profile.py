@@ -14,7 +14,7 @@ from rayforest.engine.attempt import Attempt
 from rayforest.scoring.task import ScoreTask
 
 PARTS = {
-    "reading": [("reading.py", "read_all")],
+    "reading": [("reading.py", "read_placed")],
     "typing, checks and features": [("model_inputs.py", "__call__")],
     "trees": [("scoring_engines.py", "raw_score")],
     "predictions from raw scores": [("link.py", "__call__")],

@@ -15,7 +15,7 @@ from rayforest.engine.shards import RowRange, Shard, plan_shards
 from rayforest.errors import InputError
 from rayforest.tables.batch import RawBatch, Source
 from rayforest.tables.raw_file import raw_file
-from rayforest.tables.reading import inspect, list_files, read, read_all
+from rayforest.tables.reading import inspect, list_files, read, read_placed
 from rayforest.tables.small_files import SMALL_ROWS, groups_of_small_files
 from rayforest.tables.small_files import read_small_files as read_files
 
@@ -67,7 +67,7 @@ def as_values(batches: list[RawBatch]) -> list[tuple[str, list[int], list[str], 
 def assert_read_as_alone(folder: Path, columns: list[str], optional: tuple[str, ...] = ()) -> None:
     source, parts = planned(folder)
     alone = [batch for part in parts for batch in read(part, source, columns, optional=optional)]
-    assert as_values(list(read_all(parts, source, columns, optional=optional))) == as_values(alone)
+    assert as_values([batch for _, batch in read_placed(parts, source, columns, optional=optional)]) == as_values(alone)
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_column_of_an_extension_type_is_refused_whatever_was_read_before(tmp_p
     with pytest.raises(InputError, match=rf"{which}\.parquet: column 'i64' cannot be read"):
         list(read(parts[which], source, ["i64"]))
     with pytest.raises(InputError, match=rf"{which}\.parquet: column 'i64' cannot be read"):
-        list(read_all(parts, source, ["i64"]))
+        list(read_placed(parts, source, ["i64"]))
 
 
 @pytest.mark.parametrize("change", [drop_a_column, change_a_type, reorder])
@@ -157,7 +157,7 @@ def test_bytes_that_are_not_utf8_break_their_rows_as_alone(tmp_path: Path) -> No
         pq.write_table(pa.table({"text": text}), tmp_path / f"{number}.parquet")
     assert_read_as_alone(tmp_path, ["text"])
     source, parts = planned(tmp_path)
-    assert [len(batch.broken) for batch in read_all(parts, source, ["text"])] == [0, 1, 0]
+    assert [len(batch.broken) for _, batch in read_placed(parts, source, ["text"])] == [0, 1, 0]
 
 
 def test_a_corrupt_page_among_small_files_is_found_by_its_checksum(tmp_path: Path) -> None:
@@ -171,14 +171,14 @@ def test_a_corrupt_page_among_small_files_is_found_by_its_checksum(tmp_path: Pat
     victim.write_bytes(data)
     source, parts = planned(tmp_path)
     with pytest.raises(InputError, match=r"1\.parquet cannot be read"):
-        list(read_all(parts, source, ["x"]))
+        list(read_placed(parts, source, ["x"]))
 
 
 def test_a_small_file_that_changed_after_planning_is_refused(folder: Path) -> None:
     source, parts = planned(folder)
     pq.write_table(rows(99, 1), folder / "1.parquet")
     with pytest.raises(InputError, match=r"1\.parquet changed during the run"):
-        list(read_all(parts, source, COLUMNS))
+        list(read_placed(parts, source, COLUMNS))
 
 
 def test_a_damaged_small_file_is_named_by_arrow(folder: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_damaged_small_file_is_named_by_arrow(folder: Path) -> None:
     data[4:400] = b"\x00" * 396  # the footer stays
     victim.write_bytes(data)
     with pytest.raises(InputError, match=r"2\.parquet cannot be read"):
-        list(read_all(parts, source, COLUMNS))
+        list(read_placed(parts, source, COLUMNS))
 
 
 def test_slices_of_a_cut_file_are_not_taken_for_whole_files(tmp_path: Path) -> None:
@@ -202,4 +202,4 @@ def test_slices_of_a_cut_file_are_not_taken_for_whole_files(tmp_path: Path) -> N
     assert len(parts) > 2
     starts = [part for part in parts if part.first_row == 0]
     alone = [batch for part in starts for batch in read(part, source, ["i64"])]
-    assert as_values(list(read_all(starts, source, ["i64"]))) == as_values(alone)
+    assert as_values([batch for _, batch in read_placed(starts, source, ["i64"])]) == as_values(alone)

@@ -24,7 +24,7 @@ from rayforest.features.recipe import Recipe
 from rayforest.formats import KEY_HASHES, TIMES, Document
 from rayforest.preparing.split import TimeSketch, time_numbers
 from rayforest.tables.batch import Source
-from rayforest.tables.reading import read_placed
+from rayforest.tables.joined import read_joined
 
 SURVEY = "survey"
 """Name of the step."""
@@ -62,9 +62,9 @@ class SurveyTask:
         columns = sorted({*self.recipe.key, *(time.columns if time else ())})
         contract = self.recipe.contract.only(time.columns if time else ())
         sketch, keys = TimeSketch(), [HASHES.empty_table()]
-        for offset, batch in read_placed(shard.ranges, self.source, columns):
+        for batch in read_joined(shard.ranges, self.source, columns):
             if self.recipe.key:
-                keys.append(self._keys(batch.table, shard.index, batch.rows + offset))
+                keys.append(self._keys(batch.table, shard.index, batch.positions))
             if time is not None:
                 typed, _ = check_rows(contract, batch.table)
                 sketch.merge(TimeSketch.of(time_numbers(typed.select(time.to_polars()).to_series())))

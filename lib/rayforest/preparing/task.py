@@ -20,9 +20,9 @@ from rayforest.formats import PROFILE
 from rayforest.preparing.repeated_keys import RepeatedKeys
 from rayforest.preparing.split import TimeSplit, time_numbers
 from rayforest.preparing.split_rule import SplitRule, part_names
-from rayforest.tables.batch import RawBatch, Source
+from rayforest.tables.batch import Source
 from rayforest.tables.conversion import frame_of
-from rayforest.tables.reading import read_placed
+from rayforest.tables.joined import JoinedBatch, read_joined
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class PrepareTask:
         profile = Profile()
         repeated = None if self.repeated is None else self.repeated.of(shard.index)
         names, check_rows = [c.name for c in self.recipe.contract.columns], RowChecks(self.recipe.contract)
-        for offset, batch in read_placed(shard.ranges, self.source, names):
-            attempt.count_in(len(batch.rows) + len(batch.broken))
+        for batch in read_joined(shard.ranges, self.source, names):
+            attempt.count_in(batch.rows_in)
             typed, verdicts = check_rows(batch.table)
             if repeated is not None:
-                verdicts.fail(np.isin(batch.rows + offset, repeated), "the key is repeated")
+                verdicts.fail(np.isin(batch.positions, repeated), "the key is repeated")
             times = self._times(typed)
             frame = self._features(batch, typed, times, verdicts, profile)
-            if verdicts.failed.any() or batch.broken:
-                attempt.quarantine(verdicts.quarantine(batch))
+            if verdicts.failed.any() or batch.has_broken:
+                attempt.quarantine(verdicts.quarantine(*batch.parts))
             keep = ~verdicts.failed
             good = frame.filter(pl.Series(keep))
             if good.height:
@@ -62,7 +62,7 @@ class PrepareTask:
         return None if expression is None else typed.select(expression.to_polars()).to_series()
 
     def _features(
-        self, batch: RawBatch, typed: pl.DataFrame, times: pl.Series | None, verdicts: Verdicts, profile: Profile
+        self, batch: JoinedBatch, typed: pl.DataFrame, times: pl.Series | None, verdicts: Verdicts, profile: Profile
     ) -> pl.DataFrame:
         """All output columns for all rows of the batch; a missing target or time fails the row."""
         recipe, parts = self.recipe, list[pl.Series]()
@@ -81,13 +81,14 @@ class PrepareTask:
         parts.append(self._split(batch, times, verdicts, profile))
         return pl.DataFrame([*parts, *typed.select(recipe.feature_values()).get_columns()])
 
-    def _split(self, batch: RawBatch, times: pl.Series | None, verdicts: Verdicts, profile: Profile) -> pl.Series:
+    def _split(self, batch: JoinedBatch, times: pl.Series | None, verdicts: Verdicts, profile: Profile) -> pl.Series:
         split = self.split.split
         if isinstance(split, TimeSplit):
             assert times is not None  # noqa: S101  a split by time has a time
             verdicts.fail(times.is_null(), "the time is missing")
             return part_names(split.assign(times))
-        hashes = split.hashes(self.split.keys(self.recipe, batch.table, batch.file, batch.rows))
+        keys = [self.split.keys(self.recipe, part.table, part.file, part.rows) for part in batch.parts]
+        hashes = split.hashes(pl.concat(keys))
         profile.count_split_keys(hashes[~verdicts.failed])
         return part_names(split.assign(hashes))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
@@ -26,8 +26,9 @@ from rayforest.features.recipe import Recipe
 from rayforest.formats import TOTALS
 from rayforest.metrics.problem import UNSEEN
 from rayforest.scoring.totals import Totals
-from rayforest.tables.batch import BATCH_ROWS, RawBatch, Source
-from rayforest.tables.reading import read, read_all
+from rayforest.tables.batch import Source
+from rayforest.tables.joined import read_joined
+from rayforest.tables.reading import read
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,18 @@ class ScoreTask:
         """Score one shard."""
         totals, bundle = Totals(self.outputs.threshold), self._scorer.bundle
         known = self._known_files(shard)
-        for batches in _full_batches(read_all(shard.ranges, self.source, self.columns, optional=self._optional(known))):
-            rows = sum(batch.table.num_rows for batch in batches)
-            attempt.count_in(rows + sum(len(batch.broken) for batch in batches))
-            table = pa.concat_tables([batch.table for batch in batches]).combine_chunks()
+        for batch in read_joined(shard.ranges, self.source, self.columns, optional=self._optional(known)):
+            attempt.count_in(batch.rows_in)
+            table = batch.table
             inputs, verdicts = self.model_inputs(table)
             handed_on = [passed_on(table, self.schema.field(n), self._columns.get(n), verdicts) for n in self.passed_on]
             parts = (
-                self._training.parts(self._features.recipe, batches, known) if self._training is not None else UNKNOWN
+                self._training.parts(self._features.recipe, batch.parts, known)
+                if self._training is not None
+                else UNKNOWN
             )
-            if verdicts.failed.any() or any(batch.broken for batch in batches):
-                attempt.quarantine(verdicts.quarantine(*batches))
+            if verdicts.failed.any() or batch.has_broken:
+                attempt.quarantine(verdicts.quarantine(*batch.parts))
             if verdicts.failed.any():
                 keep = pa.array(~verdicts.failed)
                 inputs, table = inputs.filter(keep), table.filter(keep)
@@ -197,22 +199,3 @@ class TargetReader:
         typed, verdicts = self.check_rows(table)
         targets = typed.select(self.value.alias("target")).to_series()
         return targets, verdicts.failed & targets.is_null().to_numpy()
-
-
-def _full_batches(batches: Iterator[RawBatch]) -> Iterator[list[RawBatch]]:
-    """Batches of the same columns, as many as a full batch has rows: most of the work costs the same for small ones."""
-    waiting: list[RawBatch] = []
-    rows = 0
-    for batch in batches:
-        if waiting and (
-            rows + batch.table.num_rows > BATCH_ROWS or not batch.table.schema.equals(waiting[0].table.schema)
-        ):
-            yield waiting
-            waiting, rows = [], 0
-        waiting.append(batch)
-        rows += batch.table.num_rows
-        if rows >= BATCH_ROWS:  # before the next one is read
-            yield waiting
-            waiting, rows = [], 0
-    if waiting:
-        yield waiting

@@ -50,7 +50,6 @@ __all__ = [
     "look",
     "look_at_each",
     "read",
-    "read_all",
     "read_placed",
     "unsupported_columns",
 ]
@@ -256,18 +255,14 @@ def _read(
         raise changed_file(row_range.uri, expected=f"{row_range.rows} rows", found=f"{found} rows")
 
 
-def read_all(
-    ranges: Sequence[RowRange], source: Source, columns: Sequence[str], *, optional: Sequence[str] = ()
-) -> Iterator[RawBatch]:
-    """Read the rows of ranges in order, as `read` does, but many small files at once where that gives the same."""
-    for _, batch in read_placed(ranges, source, columns, optional=optional):
-        yield batch
-
-
 def read_placed(
     ranges: Sequence[RowRange], source: Source, columns: Sequence[str], *, optional: Sequence[str] = ()
 ) -> Iterator[tuple[int, RawBatch]]:
-    """As `read_all`, each batch with what makes a row number of its file a position among the rows of all ranges."""
+    """Read the rows of ranges in order, as `read` does, but many small files at once where that gives the same.
+
+    Yields:
+        What makes a row number of the batch's file a position among the rows of all ranges, and the batch.
+    """
     before = 0
     for group, files in begun_one_ahead(groups_of_small_files(ranges), source):
         tables = None
