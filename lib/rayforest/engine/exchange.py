@@ -81,7 +81,11 @@ class SortedFiles:
         keys = rows[self.key].to_numpy()
         if not np.any(keys[1:] < keys[:-1]):
             return rows
-        return rows.combine_chunks().take(pa.array(np.argsort(keys, kind="stable")))
+        order = pa.array(np.argsort(keys, kind="stable"))
+        del keys
+        # Column by column, so that no more than one is held twice.
+        columns = [rows[name].combine_chunks().take(order) for name in rows.column_names]
+        return pa.Table.from_arrays(columns, schema=rows.schema)
 
     def write(self, attempt: Attempt, rows: pa.Table) -> None:
         """Write the rows of a shard's file, in any order; or more of them, of later keys."""

@@ -31,8 +31,8 @@ DUPLICATES = "duplicates"
 PLACES = pa.schema([("shard", pa.int32()), ("position", pa.int64())], metadata=REPEATED_KEYS.metadata)
 """Of repeated rows: their shard, and their position in it."""
 
-KEYS_A_TASK = 2_000_000
-"""Whose rows one task brings together: about 200 MB."""
+KEYS_A_TASK = 1_000_000
+"""Whose rows one task brings together: about 100 MB."""
 MOST_FILES = 8
 """That a shard of the main step opens to find its own places."""
 
