@@ -100,10 +100,30 @@ def test_a_run_of_small_files_ends_at_a_batch() -> None:
     assert list(groups_of_small_files([])) == []
 
 
-def test_times_are_left_to_arrow(folder: Path) -> None:
+def test_times_without_a_zone_are_read_together(folder: Path) -> None:
     _, parts = planned(folder)
-    assert read_small_files(parts[:3], ["i64", "when"], ()) is None
+    assert read_small_files(parts[:3], ["i64", "when"], ()) is not None
     assert_read_as_alone(folder, ["i64", "when"])
+
+
+IN_UNITS = [pa.timestamp(unit) for unit in ("s", "ms", "us", "ns")]
+
+
+@pytest.mark.parametrize("kind", [*IN_UNITS, pa.timestamp("us", "UTC"), pa.timestamp("us", "Europe/Berlin")], ids=str)
+@pytest.mark.parametrize("other", [*IN_UNITS, pa.timestamp("us", "UTC"), "INT96", "no Arrow schema"], ids=str)
+def test_times_are_what_each_file_gives_alone(tmp_path: Path, kind: pa.DataType, other: pa.DataType | str) -> None:
+    for number in range(3):
+        times = [None, *(dt.datetime(2026, 1, 1) + dt.timedelta(seconds=i) for i in range(60))]
+        is_other = number == 1
+        stored = other if is_other and isinstance(other, pa.DataType) else kind
+        table = pa.table({"x": range(61), "when": pa.array(times, pa.timestamp("us")).cast(stored)})
+        pq.write_table(
+            table,
+            tmp_path / f"{number}.parquet",
+            use_deprecated_int96_timestamps=is_other and other == "INT96",
+            store_schema=not (is_other and other == "no Arrow schema"),
+        )
+    assert_read_as_alone(tmp_path, ["x", "when"])
 
 
 def drop_a_column(table: pa.Table) -> pa.Table:

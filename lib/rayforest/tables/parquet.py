@@ -35,11 +35,30 @@ def footer_identity(file: RawFile) -> str:
     Raises:
         InputError: the file does not end as a Parquet file does.
     """
+    return identity_of(file.size, footer_bytes(file))
+
+
+def footer_bytes(file: RawFile) -> bytes:
+    """The footer as it is stored.
+
+    Raises:
+        InputError: the file does not end as a Parquet file does.
+    """
     with errors_name_the_file(file), file.open() as stream:
-        return _identity(file, stream)
+        return _footer(file, stream)
 
 
-def _identity(file: RawFile, stream: pa.NativeFile) -> str:
+def identity_of(size: int, footer: bytes) -> str:
+    """Of a file of so many bytes with this footer."""
+    return f"{size}-{hashlib.sha256(footer).hexdigest()}"
+
+
+def metadata_of(footer: bytes) -> pq.FileMetaData:
+    """What a footer says."""
+    return pq.read_metadata(pa.BufferReader(_MAGIC + footer + len(footer).to_bytes(4, "little") + _MAGIC))
+
+
+def _footer(file: RawFile, stream: pa.NativeFile) -> bytes:
     size = stream.size()
     stream.seek(max(0, size - 8))
     ending = stream.read(8)
@@ -57,7 +76,7 @@ def _identity(file: RawFile, stream: pa.NativeFile) -> str:
             next_step="replace the file, or leave it out of the source",
         )
     stream.seek(size - 8 - length)
-    return f"{size}-{hashlib.sha256(stream.read(length)).hexdigest()}"
+    return bytes(stream.read(length))
 
 
 def has_page_checksums(file: RawFile) -> bool:
@@ -93,7 +112,7 @@ class Footer:
 def parquet_footer(file: RawFile) -> Footer:
     """Read the footer of a file, once."""
     with errors_name_the_file(file), file.open() as stream:
-        identity = _identity(file, stream)  # before pyarrow: it says what a file is that is none
+        identity = identity_of(file.size, _footer(file, stream))  # before pyarrow: it says what a file is that is none
         with _parquet_file(stream) as opened:
             schema = decoded_names(opened.schema_arrow)
             return Footer(identity, schema, _pieces(opened.metadata), _columns_beyond_ns(opened.metadata, schema))
@@ -218,7 +237,7 @@ def _group(
 def _opened(file: RawFile, identity: str | None = None) -> Iterator[pq.ParquetFile]:
     """A file; with an identity, only if it still has that one."""
     with errors_name_the_file(file), file.open() as stream:
-        if identity is not None and _identity(file, stream) != identity:
+        if identity is not None and identity_of(file.size, _footer(file, stream)) != identity:
             raise changed_file(file.uri)
         with _parquet_file(stream) as opened:
             yield opened

@@ -10,12 +10,19 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from rayforest.engine.shards import RowRange
 from rayforest.errors import InputError
 from rayforest.tables.batch import BATCH_ROWS
 from rayforest.tables.columnar import can_read, plain_schema
-from rayforest.tables.parquet import footer_identity, has_page_checksums, parquet_schema
+from rayforest.tables.parquet import (
+    footer_bytes,
+    has_page_checksums,
+    identity_of,
+    metadata_of,
+    parquet_schema,
+)
 from rayforest.tables.raw_file import LocalFile, RawFile
 
 SMALL_ROWS = 16_384
@@ -53,11 +60,7 @@ def read_small_files(
     """
     try:
         table = _read(ranges, files, columns, optional)
-        # after reading: a file that was replaced before has another footer now
-        if table is None or any(
-            footer_identity(file) != row_range.identity or has_page_checksums(file)
-            for row_range, file in zip(ranges, files, strict=True)
-        ):
+        if table is None or not _are_alike(ranges, files, table.schema):
             return None
     except (InputError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
@@ -88,8 +91,33 @@ def _read(
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(plain)  # text only, to the width of its offsets
 
 
+def _are_alike(ranges: Sequence[RowRange], files: Sequence[RawFile], schema: pa.Schema) -> bool:
+    """Whether all files are as planned, without page checksums, and their writers mean the same units of time.
+
+    To be asked after reading: a file that was replaced before has another footer now.
+    """
+    with_times = any(pa.types.is_timestamp(field.type) for field in schema)
+    first = None
+    for row_range, file in zip(ranges, files, strict=True):
+        footer = footer_bytes(file)
+        if identity_of(file.size, footer) != row_range.identity or has_page_checksums(file):
+            return False
+        if with_times:
+            metadata = metadata_of(footer)
+            first = first or metadata
+            if not metadata.schema.equals(first.schema) or _arrow_schema(metadata) != _arrow_schema(first):
+                return False
+    return True
+
+
+def _arrow_schema(metadata: pq.FileMetaData) -> bytes | None:
+    """What the writer says of its columns beside the file's own schema: units of time, above all."""
+    said: dict[bytes, bytes] = metadata.metadata or {}
+    return said.get(b"ARROW:schema")
+
+
 def _is_read_alike(stored: pa.DataType) -> bool:
-    """Times are left out: units and zones come from what the writer says beside the file's own schema."""
+    """Times with a zone are left out: Arrow and Polars do not find it in the same places."""
     types = pa.types
     return bool(
         types.is_integer(stored)
@@ -99,4 +127,5 @@ def _is_read_alike(stored: pa.DataType) -> bool:
         or types.is_string(stored)
         or types.is_large_string(stored)
         or types.is_date32(stored)
+        or (types.is_timestamp(stored) and stored.tz is None)
     )
