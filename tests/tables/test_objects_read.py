@@ -22,7 +22,7 @@ from rayforest.engine.stores.bucket import Bucket
 from rayforest.engine.stores.object_file import GAP_BYTES
 from rayforest.errors import InputError
 from rayforest.tables.batch import RawBatch, Source
-from rayforest.tables.reading import inspect_each, list_files, look, read, read_all
+from rayforest.tables.reading import inspect_each, list_files, look, read, read_placed
 
 COLUMNS = 12
 
@@ -201,8 +201,8 @@ def test_a_small_object_is_one_request_for_its_plan_and_one_for_its_rows(
     local = Source((str(tmp_path),), tmp_path)
     _, local_ranges = planned(str(tmp_path))
     names = ["x00", "text"]
-    assert [batch.table for batch in read_all(ranges, source, names)] == [
-        batch.table for batch in read_all(local_ranges, local, names)
+    assert [batch.table for _, batch in read_placed(ranges, source, names)] == [
+        batch.table for _, batch in read_placed(local_ranges, local, names)
     ]
     assert len(requests) == 40
 
@@ -215,4 +215,4 @@ def test_one_small_object_that_was_replaced_is_named_among_many(s3: str, tmp_pat
     pq.write_table(table(500, seed=99), tmp_path / "3.parquet")
     put(s3, tmp_path)
     with pytest.raises(InputError, match=r"3\.parquet changed during the run"):
-        list(read_all(ranges, source, ["x00"]))
+        list(read_placed(ranges, source, ["x00"]))
