@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rayforest.cluster.cloud.provider import Provider
 from rayforest.jobs.console import ConsoleReporter, carry_out
 from rayforest.jobs.options import AsJson, Debug, Overrides, ProjectFile, Replace
 
@@ -169,18 +170,9 @@ def status(as_json: AsJson = False, debug: Debug = False) -> None:
     raise typer.Exit(_report("cluster status", work, as_json=as_json, debug=debug))
 
 
-class CloudProvider(StrEnum):
-    """Where a cluster can be rendered for."""
-
-    AWS = "aws"
-    GCP = "gcp"
-    AZURE = "azure"
-    KUBERAY = "kuberay"
-
-
 @cluster.command()
 def render(
-    provider: Annotated[CloudProvider, typer.Argument(help="The cloud, or KubeRay on any Kubernetes.")],
+    provider: Annotated[Provider, typer.Argument(help="The cloud, or KubeRay on any Kubernetes.")],
     out: Annotated[Path, typer.Option(help="Folder for the files.")],
     description: Annotated[
         Path | None, typer.Option(help="TOML file that describes the cluster; its defaults without one.")
@@ -193,11 +185,11 @@ def render(
     """Write the files of a cluster in a cloud: for Ray's launcher, or for KubeRay, with a Dockerfile."""
 
     def work(_: ConsoleReporter) -> Rendered:
-        from rayforest.cluster.cloud.description import Provider, load_description
+        from rayforest.cluster.cloud.description import load_description
         from rayforest.cluster.cloud.render import write_rendered
 
         loaded = load_description(description, tuple(overrides or ()))
-        return write_rendered(loaded, Provider(provider.value), out, overwrite=overwrite)
+        return write_rendered(loaded, provider, out, overwrite=overwrite)
 
     def as_dict(rendered: Rendered) -> dict[str, object]:
         return {"command": "cluster render", **rendered.as_dict()}

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -26,16 +25,6 @@ from pydantic import BaseModel, Field, StrictBool, ValidationError, field_valida
 from rayforest.project.explain import explain
 from rayforest.project.load import parse_toml, read_toml
 from rayforest.project.sections import Section
-
-
-class Provider(StrEnum):
-    """Where a cluster can be rendered for."""
-
-    AWS = "aws"
-    GCP = "gcp"
-    AZURE = "azure"
-    KUBERAY = "kuberay"
-
 
 Count = Annotated[int, Field(strict=True, ge=0)]
 Positive = Annotated[int, Field(strict=True, ge=1)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from importlib.metadata import requires, version
 
-from rayforest.cluster.cloud.description import ClusterDescription, Provider
+from rayforest.cluster.cloud.description import ClusterDescription
+from rayforest.cluster.cloud.provider import Provider
 
 SDKS = {
     Provider.AWS: ("boto3", "botocore"),

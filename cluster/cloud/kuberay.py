@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 from rayforest.cluster.cloud.description import ClusterDescription
+from rayforest.cluster.submit import JOBS
 from rayforest.errors import ConfigError
 
 Table = dict[str, Any]
@@ -21,7 +22,6 @@ _PROJECT = "/etc/rayforest"
 _HOME = "/home/rayforest"
 _MEGABYTES_A_GB = 1024
 _CRON_PARTS = 5
-_COMMANDS = ("prepare", "tune", "export", "score", "run")
 SPOT_LABELS = {
     "karpenter.sh/capacity-type": "spot",
     "eks.amazonaws.com/capacityType": "SPOT",
@@ -38,10 +38,10 @@ def manifests(description: ClusterDescription) -> dict[str, list[Table]]:
         ConfigError: the description asks for a job that there is not.
     """
     kube = description.kuberay
-    if kube.command not in _COMMANDS:
+    if kube.command not in JOBS:
         raise ConfigError(
             "kuberay.command is no job",
-            expected=f"one of {', '.join(_COMMANDS)}",
+            expected=f"one of {', '.join(JOBS)}",
             found=repr(kube.command),
             next_step="name the job that the pods are to carry out",
         )
@@ -123,6 +123,8 @@ def _network_policy(description: ClusterDescription) -> Table:
 
 def _cluster(description: ClusterDescription) -> Table:
     head, workers = description.head, description.workers
+    head_pod = _pod(description, "ray-head", head.cpus, head.memory_gb, head.disk_gb, spot=False)
+    head_pod["spec"]["automountServiceAccountToken"] = True  # the autoscaler in it asks Kubernetes for pods
     return {
         "rayVersion": version("ray"),
         "authOptions": {"mode": "token"},
@@ -137,7 +139,7 @@ def _cluster(description: ClusterDescription) -> Table:
         },
         "headGroupSpec": {
             "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},  # noqa: S104  the pod's; see the policy
-            "template": _pod(description, "ray-head", head.cpus, head.memory_gb, head.disk_gb, spot=False),
+            "template": head_pod,
         },
         "workerGroupSpecs": [
             {

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rayforest.cluster.cloud.description import ClusterDescription, Provider
+from rayforest.cluster.cloud.description import ClusterDescription
+from rayforest.cluster.cloud.provider import Provider
 from rayforest.errors import ConfigError
 
 Table = dict[str, Any]

@@ -13,10 +13,11 @@ from typing import Any
 
 import yaml
 
-from rayforest.cluster.cloud.description import ClusterDescription, Provider
+from rayforest.cluster.cloud.description import ClusterDescription
 from rayforest.cluster.cloud.image import dockerfile, requirements
 from rayforest.cluster.cloud.kuberay import manifests
 from rayforest.cluster.cloud.launcher import TOKEN, launcher_file
+from rayforest.cluster.cloud.provider import Provider
 from rayforest.engine.stores.object_uri import ObjectUri
 from rayforest.errors import ConfigError
 

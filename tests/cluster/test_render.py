@@ -16,8 +16,9 @@ from command import rayforest
 from ray.autoscaler._private.util import prepare_config, validate_config
 from real_data import shared_data
 
-from rayforest.cluster.cloud.description import ClusterDescription, Provider, load_description
+from rayforest.cluster.cloud.description import ClusterDescription, load_description
 from rayforest.cluster.cloud.kuberay import SPOT_LABELS
+from rayforest.cluster.cloud.provider import Provider
 from rayforest.cluster.cloud.render import render, write_rendered
 from rayforest.errors import ConfigError
 
@@ -121,6 +122,14 @@ def test_pods_keep_the_restricted_standard() -> None:
             assert written >= {"/tmp", "/dev/shm", "/home/rayforest"}
             assert {mount["name"] for mount in container["volumeMounts"]} <= {v["name"] for v in spec["volumes"]}
     assert rendered["Namespace"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_only_heads_hold_a_token_of_kubernetes_with_which_the_autoscaler_asks_for_pods() -> None:
+    rendered = documents()
+    assert rendered["ServiceAccount"]["automountServiceAccountToken"] is False
+    for template in pod_templates(rendered):
+        is_head = template["spec"]["containers"][0]["name"] == "ray-head"
+        assert template["spec"].get("automountServiceAccountToken", False) is is_head
 
 
 def test_the_policy_selects_the_pods_and_lets_only_them_and_clients_in() -> None:
