@@ -30,7 +30,7 @@ from rayforest.cluster.dashboard import Dashboard
 from rayforest.cluster.jobs_api import PREFIX, Printer, connected, dashboard_at
 from rayforest.errors import ConfigError, did_you_mean
 from rayforest.project.load import load_project, used_variables
-from rayforest.project.sections import Project
+from rayforest.project.sections import Project, TableSection
 
 JOBS = ("prepare", "tune", "export", "score", "run")
 _SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL", re.IGNORECASE)
@@ -129,9 +129,10 @@ def _check_ray_version(cluster: str) -> None:
 def _refuse_relative_paths(project: Project, dashboard: Dashboard) -> None:
     paths = {
         "project.root": (project.project.root,),
-        "data.source": project.data.source,
-        "score.source": project.score.source,
+        "data.source": _paths_of(project.data.source),
+        "score.source": _paths_of(project.score.source),
         "score.destination": (project.score.destination,) if project.score.destination else (),
+        "score.publish": (project.score.publish.delta,) if project.score.publish else (),
     }
     for key, values in paths.items():
         for value in values:
@@ -142,6 +143,14 @@ def _refuse_relative_paths(project: Project, dashboard: Dashboard) -> None:
                     found=value,
                     next_step=f"change it, or add: --set {key}=...",
                 )
+
+
+def _paths_of(source: tuple[str, ...] | TableSection) -> tuple[str, ...]:
+    """The paths and URIs of a source; the name of a table in a catalog is neither."""
+    if isinstance(source, tuple):
+        return source
+    table = source.delta or source.iceberg or ""
+    return (table,) if source.delta or table.endswith(".json") else ()
 
 
 def job_command(

@@ -23,7 +23,7 @@ Written from the models that read the file (`python docs/make_reference.py`); do
 TOML. Paths are relative to the file. `--set section.key=value` overrides a key for one run. An unknown key, a wrong
 type or a column that does not exist is refused with its line and the nearest valid name.
 """
-_INNER = {"data": {"format": models.FormatSection, "columns.NAME": models.ColumnSection}}
+_INNER = {"data": {"source": models.TableSection, "format": models.FormatSection, "columns.NAME": models.ColumnSection}}
 """Tables inside a table that have keys of their own."""
 
 
@@ -81,6 +81,7 @@ def _kind(section: type[BaseModel], key: str) -> str:
         return "one of " + " ".join(f"`{choice}`" for choice in choices)
     words = (
         ("Shares", "three shares"),
+        ("Source", "text, list or table"),
         ("Names|tuple", "text or list"),
         ("dict", "table"),
         ("Bool", "true or false"),

@@ -14,7 +14,7 @@ from typer.main import get_group
 from rayforest.cluster.cloud.description import ClusterDescription
 from rayforest.jobs.cli import app
 from rayforest.project.load import load_project
-from rayforest.project.sections import FormatSection
+from rayforest.project.sections import FormatSection, ScoreSection
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -41,8 +41,10 @@ def test_project_files_of_the_documentation_are_valid(tmp_path: Path) -> None:
             load_project(file)
         elif "cluster" in table:
             ClusterDescription.model_validate(table)
-        else:
+        elif "data" in table:
             FormatSection.model_validate(table["data"]["format"])
+        else:
+            ScoreSection.model_validate(table["score"])
 
 
 def options_of(group: TyperGroup, before: str = "") -> dict[str, set[str]]:

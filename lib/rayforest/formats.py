@@ -146,8 +146,8 @@ class Format:
 # The engine's: how a result comes to be.
 CLAIM = Format("rayforest.claim", 1)
 CURRENT = Format("rayforest.current", 1)
-PLAN = Format("rayforest.plan", 1)
-"""A part of every plan key, so that a plan of another version is another plan."""
+PLAN = Format("rayforest.plan", 2)
+"""1: inputs speak for themselves. 2: with `entry`, what else there is to know of them; written only where there is."""
 STEP_SCHEMA = Format("rayforest.schema", 1)
 RECORD = Format("rayforest.record", 1)
 """A part of every plan key, too."""

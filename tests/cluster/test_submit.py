@@ -20,10 +20,12 @@ from shared_cluster import use_state_folder
 from waiting import free_port, wait_until
 
 from rayforest.cluster import dashboard, jobs_api
+from rayforest.cluster.dashboard import Dashboard
 from rayforest.cluster.jobs_api import Printer
 from rayforest.cluster.local import ClusterInfo, down, up
-from rayforest.cluster.submit import Submission, job_command, submit
+from rayforest.cluster.submit import Submission, _refuse_relative_paths, job_command, submit
 from rayforest.errors import ConfigError, RayforestError
+from rayforest.project.load import load_project
 
 # Ray's client passes ssl=None to aiohttp.
 pytestmark = pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning")
@@ -328,3 +330,27 @@ def test_the_command_carries_variables_of_the_project_but_no_secret(
     elsewhere = shlex.split(job_command("run", file, here=False))
     assert elsewhere[3:8] == ["python", "-P", "-m", "rayforest.jobs.cli", "run"]
     assert elsewhere[8] == "project.toml"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "is_path"),
+    [
+        ("data.source", '{ delta = "table" }', True),
+        ("data.source", '{ delta = "/data/table" }', False),
+        ("data.source", '{ delta = "s3://lake/table" }', False),
+        ("data.source", '{ iceberg = "v3.metadata.json" }', True),
+        ("data.source", '{ iceberg = "shop.orders" }', False),
+        ("score.publish", '{ delta = "table" }', True),
+    ],
+)
+def test_tables_that_are_named_relative_to_the_project_file_do_not_travel(
+    project: Path, key: str, value: str, is_path: bool
+) -> None:
+    places = ["project.root=/data/out", "data.source=/data/rows.csv", f"{key}={value}"]
+    loaded = load_project(project, places)
+    dashboard = Dashboard.at("http://127.0.0.1:8265")
+    if not is_path:
+        _refuse_relative_paths(loaded, dashboard)
+        return
+    with pytest.raises(ConfigError, match=f"{key} is relative to the project file"):
+        _refuse_relative_paths(loaded, dashboard)

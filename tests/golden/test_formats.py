@@ -275,10 +275,13 @@ READ_ELSEWHERE = {
     "engine.attempt": "the file that it has just written",
     "engine.commit": "its own text, to compare like with like",
     "engine.executors.ray_address": "what Ray answers",
+    "scoring.delta_columns": "the schema of a Delta table",
     "stages.inputs": "its own text, to compare like with like",
     "tables.columnar": "users' tables",
     "tables.parquet": "users' tables",
     "tables.results": "a claim among users' files, which it only recognises",
+    "tables.snapshots.iceberg": "users' tables",
+    "tables.snapshots.layout": "an entry of a plan, whose version says that it is there",
     "testing.store_contract": "the file that it has just written",
 }
 """Modules that decode JSON, Parquet or schemas past formats.py and engine/document.py, and what."""

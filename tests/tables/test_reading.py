@@ -229,7 +229,7 @@ def test_stored_types_become_kinds_and_other_types_are_told(tmp_path: Path, form
     assert columns(file, source) == dict(
         zip(READABLE, [number, number, number, Kind.BOOLEAN, string, string, string, time_, time_, string], strict=True)
     )
-    assert list(unsupported_columns(file)) == ["list", "struct", "bytes", "noon", "uuid"]
+    assert list(unsupported_columns(file, source)) == ["list", "struct", "bytes", "noon", "uuid"]
     table = next(
         read(
             next(plan_shards([inspect(file, source, shard_rows=9)], shard_rows=9, shard_bytes=9**9)).ranges[0],
@@ -255,7 +255,7 @@ def test_columns_of_extension_types_that_nobody_registered_are_left_out(tmp_path
     source = Source(("t.parquet",), tmp_path)
     (file,) = list_files(source)
     assert list(columns(file, source)) == ["y"]
-    assert unsupported_columns(file) == {"x": "int64"}
+    assert unsupported_columns(file, source) == {"x": "int64"}
 
 
 def test_raw_text_of_typed_rows_is_a_json_object_of_the_asked_values(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 A row of a file that prepare read has the part that the split gave it. A row of any other file is new. Files are
 recognised by their identity and their name, Parquet files by their contents alone; so a file that was changed counts as
-new. A text table that may be a copy, with another time of change only, is neither.
+new. A text table that may be a copy, with another time of change only, is neither. A file of a Delta or Iceberg table
+is known by its contents, too, whatever a later snapshot says of it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from rayforest.features.recipe import PARTS, SPLIT_COLUMN, Recipe
 from rayforest.formats import SPLIT, TRAINING, Document
 from rayforest.preparing.split_rule import SplitRule
 from rayforest.tables.batch import RawBatch
+from rayforest.tables.snapshots.layout import footer_in
 
 MAX_FILES = 100_000
 """Training files that a bundle names, in about 60 bytes each; with more of them, the parts of rows are not known."""
@@ -52,7 +54,7 @@ class TrainingTables:
         """
         if _hash(path, identity) in self.files:
             return "read"
-        if _hash(_name(path), identity) in self.looks or _hash("", identity) in self.looks:
+        if _hash(_name(path), identity) in self.looks or _hash("", footer_in(identity)) in self.looks:
             return "read" if self.rule.is_by_value else "unknown"
         return "unknown" if _hash(path, identity.partition("-")[0]) in self.looks else "new"
 
@@ -89,7 +91,7 @@ def training_json(split: SplitRule, inputs: Iterable[PlannedInput]) -> bytes:
             if file.identity == f"{file.size}-{file.stamp}":
                 looks.update((_hash(_name(file.path), file.identity), _hash(file.path, str(file.size))))
             else:
-                looks.add(_hash("", file.identity))
+                looks.add(_hash("", footer_in(file.identity)))
     table: dict[str, Any] = {"split": SPLIT.document(split.as_dict()), "files": count}
     if count <= MAX_FILES:
         table |= {"identities": sorted(files), "looks": sorted(looks)}

@@ -18,6 +18,7 @@ from rayforest.onnx.feature_graph import approximate
 from rayforest.preparing.prepare import key_types, table_notes
 from rayforest.project.load import ProjectLike, loaded_project
 from rayforest.project.sections import Project
+from rayforest.scoring.publication import Publication
 from rayforest.scoring.scored_table import passed_on_columns, refuse_output_names, score_contract, scored_schema
 from rayforest.stages.inputs import Inputs, data_source, look_at_inputs, score_source
 from rayforest.tables.schema import TableSchema
@@ -100,7 +101,9 @@ def _score(it: Checked) -> None:
     refuse_unusable(it.project.stage("scored"))
     section = it.project.score
     score_contract(it.recipe, section, it.scored)
-    scored_schema(it.recipe, section, it.scored, [])
+    schema = scored_schema(it.recipe, section, it.scored, [])
+    if (publication := Publication.of(it.project)) is not None:
+        publication.refuse(schema)
     refuse_output_names(
         passed_on_columns(it.recipe, section), possible_outputs(section, it.recipe, it.project.tune.metric)
     )
@@ -160,7 +163,7 @@ def refuse_what_follows(project: Project) -> None:
 
 def _look(project: Project) -> Checked:
     inputs = look_at_inputs(data_source(project), project.stage("prepared"))
-    apart = score_source(project) != inputs.source
+    apart = score_source(project) != data_source(project)
     to_score = look_at_inputs(score_source(project), project.stage("scored")) if apart else inputs
     return Checked(project, compile_recipe(project, inputs.schema), inputs, to_score)
 

@@ -24,7 +24,7 @@ from rayforest.engine.shards import Shard
 from rayforest.engine.stores.requests import prove_create_if_absent, settle
 from rayforest.engine.stores.store import Store
 from rayforest.errors import RefusedError
-from rayforest.formats import CLAIM, CURRENT, PLAN, RECORD, Document, Format
+from rayforest.formats import CLAIM, CURRENT, RECORD, Document, Format
 
 _T = TypeVar("_T")
 _KEPT_INPUTS = 500
@@ -34,6 +34,10 @@ _KEPT_INPUTS = 500
 def canonical_json(value: JSON) -> bytes:
     """The same value, the same bytes: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+_PLAN_OF_FILES = 1
+"""Version of a plan whose inputs speak for themselves. One with entries differs by its inputs' identities, too."""
 
 
 def plan_key(ingredients: Mapping[str, JSON], inputs: Iterable[tuple[str, str]]) -> str:
@@ -46,7 +50,7 @@ def plan_key(ingredients: Mapping[str, JSON], inputs: Iterable[tuple[str, str]])
     Returns:
         32 hex digits (128 bits of SHA-256); also the name of the version's folder.
     """
-    digest = hashlib.sha256(canonical_json([PLAN.version, RECORD.version, ingredients]))
+    digest = hashlib.sha256(canonical_json([_PLAN_OF_FILES, RECORD.version, ingredients]))
     for path, identity in inputs:
         digest.update(b"\n" + canonical_json([path, identity]))
     return digest.hexdigest()[:32]

@@ -32,6 +32,8 @@ _SCHEMA = pa.schema(
         pa.field("byte_stop", pa.int64(), nullable=False),
     ]
 )
+_ENTRY = pa.field("entry", pa.string(), nullable=False)
+"""A last column, of plans of version 2."""
 
 
 Locate = Callable[[str], tuple[str, str]]
@@ -46,6 +48,7 @@ class PlannedInput:
     size: int
     stamp: str
     identity: str
+    entry: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,22 +63,28 @@ class Plan:
     """Of the input files together."""
     locate: Locate | None = None
     """For a source that has moved, or was written anew with the same contents, since it was planned."""
+    has_entries: bool = False
+    """Whether there is more to know of the inputs than their bytes say."""
 
     def __len__(self) -> int:
         return self.shards
 
     def __iter__(self) -> Iterator[Shard]:
-        rows = self._rows(_SCHEMA.names)
+        rows = self._rows([*_SCHEMA.names, *self._entry])
         for index, group in itertools.groupby(rows, key=lambda row: row[0]):
             yield Shard(index, tuple(self._row_range(row) for row in group))
 
     def inputs(self) -> Iterator[PlannedInput]:
         """The input files in input order, each once."""
         last: tuple[Any, ...] | None = None
-        for row in self._rows(["path", "size", "stamp", "identity"]):
+        for row in self._rows(["path", "size", "stamp", "identity", *self._entry]):
             if row != last:
                 yield PlannedInput(*row)
             last = row
+
+    @property
+    def _entry(self) -> tuple[str, ...]:
+        return (_ENTRY.name,) if self.has_entries else ()
 
     def _row_range(self, row: tuple[Any, ...]) -> RowRange:
         path, uri, size, stamp, *rest = row[1:]
@@ -94,8 +103,12 @@ def encode_plan(shards: Iterable[Shard]) -> bytes:
     sink = io.BytesIO()
     count = rows = size = 0
     last_path: str | None = None
-    with pq.ParquetWriter(sink, _SCHEMA, compression="zstd") as writer:
-        numbered = ((shard.index, row_range) for shard in in_order(shards) for row_range in shard.ranges)
+    ranges = ((shard.index, row_range) for shard in in_order(shards) for row_range in shard.ranges)
+    first = list(itertools.islice(ranges, 1))
+    numbered = itertools.chain(first, ranges)
+    has_entries = any(row_range.entry for _, row_range in first)  # those of a source have all entries, or none
+    schema, version = (_SCHEMA.append(_ENTRY), PLAN.version) if has_entries else (_SCHEMA, 1)
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         while chunk := list(itertools.islice(numbered, _BATCH_ROWS)):
             for index, row_range in chunk:
                 count = index + 1
@@ -103,9 +116,10 @@ def encode_plan(shards: Iterable[Shard]) -> bytes:
                 if row_range.path != last_path:
                     size += row_range.size
                     last_path = row_range.path
-            writer.write_batch(_batch(chunk))
+            writer.write_batch(_batch(chunk, schema))
         totals = {"shards": count, "rows": rows, "bytes": size}
-        writer.add_key_value_metadata(PLAN.metadata | {name: str(total) for name, total in totals.items()})
+        envelope = PLAN.metadata | {"version": str(version)}
+        writer.add_key_value_metadata(envelope | {name: str(total) for name, total in totals.items()})
     return sink.getvalue()
 
 
@@ -118,13 +132,14 @@ def open_plan(store: Store, path: str, locate: Locate | None = None) -> Plan | N
     try:
         with open_table(store, path, PLAN, _SCHEMA.names) as file:
             found = file.metadata.metadata or {}
+            has_entries = _ENTRY.name in file.schema_arrow.names
     except FileNotFoundError:
         return None
     totals = [found.get(name, b"") for name in (b"shards", b"rows", b"bytes")]
     if not all(total.isdigit() for total in totals):
         raise PLAN.damaged(store.locate(path), "no totals")
     shards, rows, size = map(int, totals)
-    return Plan(store, path, shards, rows, size, locate)
+    return Plan(store, path, shards, rows, size, locate, has_entries)
 
 
 def in_order(shards: Iterable[Shard]) -> Iterator[Shard]:
@@ -143,8 +158,8 @@ def in_order(shards: Iterable[Shard]) -> Iterator[Shard]:
         yield shard
 
 
-def _batch(chunk: list[tuple[int, RowRange]]) -> pa.RecordBatch:
+def _batch(chunk: list[tuple[int, RowRange]], schema: pa.Schema) -> pa.RecordBatch:
     columns = [pa.array([index for index, _ in chunk], pa.int64())]
-    for field in list(_SCHEMA)[1:]:
+    for field in list(schema)[1:]:
         columns.append(pa.array([getattr(row_range, field.name) for _, row_range in chunk], field.type))
-    return pa.record_batch(columns, schema=_SCHEMA)
+    return pa.record_batch(columns, schema=schema)

@@ -39,6 +39,8 @@ class InputFile:
     identity: str
     """What goes into the plan key: the same contents, the same identity."""
     pieces: tuple[Piece, ...]
+    entry: str = ""
+    """What the reader has to know of the file beside its bytes, in the reader's own form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class RowRange:
     rows: int
     byte_start: int
     byte_stop: int
+    entry: str = ""
+    """As of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +189,7 @@ class _Filling:
                 rows=piece.rows,
                 byte_start=piece.byte_start,
                 byte_stop=piece.byte_stop,
+                entry=file.entry,
             )
         )
 

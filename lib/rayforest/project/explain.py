@@ -116,7 +116,7 @@ def _toml_path(loc: tuple[int | str, ...], table: dict[str, Any]) -> KeyPath:
     path: list[str] = []
     node: Any = table
     for index, part in enumerate(loc):
-        if part == "expressions":  # [features] holds its names directly
+        if part == "expressions" or str(part).startswith("<"):  # [features] holds its names directly; a union's member
             continue
         last = index == len(loc) - 1
         if isinstance(node, dict) and (part in node or last) and isinstance(part, str):

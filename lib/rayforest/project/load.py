@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from rayforest.errors import ConfigError, did_you_mean, path_text
-from rayforest.project.sections import ColumnSection, FormatSection, Project, Shares
+from rayforest.project.sections import ColumnSection, FormatSection, Project, Shares, TableSection
 from rayforest.project.variables import Key, expand, names
 
 ProjectLike = Project | str | Path
@@ -194,6 +194,8 @@ def _model_at(path: tuple[str, ...]) -> type[BaseModel]:
         return ColumnSection
     if len(path) >= 2 and path[1] == "format":
         return FormatSection
+    if len(path) >= 2 and path[1] == "source":
+        return TableSection
     if len(path) >= 2 and path[1] == "shares":
         return Shares
     annotation = Project.model_fields[path[0]].annotation if path and path[0] in Project.model_fields else Project

@@ -14,11 +14,13 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
+    Tag,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -224,12 +226,46 @@ def _rules(value: object) -> object:
     return {str(text): text for text in value} if isinstance(value, list) else value
 
 
+class TableSection(Section):
+    """A table that a log or a catalog describes, read as one snapshot of it: `delta` or `iceberg` names it."""
+
+    delta: str | None = None
+    """Path or URI of a Delta table's folder."""
+    version: Annotated[int, Field(strict=True, ge=0)] | None = None
+    """Of the Delta table; by default the newest one when a run begins."""
+    iceberg: str | None = None
+    """NAMESPACE.TABLE of an Iceberg catalog, or the path or URI of a table's metadata.json."""
+    snapshot: Annotated[int, Field(strict=True)] | None = None
+    """Id of a snapshot of the Iceberg table; by default the newest one when a run begins."""
+    catalog: str | None = None
+    """Iceberg's catalog, as pyiceberg's configuration calls it; its default catalog by default."""
+
+    @model_validator(mode="after")
+    def _one_table(self) -> TableSection:
+        if bool(self.delta) == bool(self.iceberg):
+            raise ValueError('one table: { delta = "PATH" } or { iceberg = "NAMESPACE.TABLE" }')
+        if self.delta and (self.snapshot is not None or self.catalog is not None):
+            raise ValueError("version beside delta; snapshot and catalog are Iceberg's")
+        if self.iceberg and self.version is not None:
+            raise ValueError("snapshot beside iceberg; version is Delta's")
+        return self
+
+
+def _is_table(value: object) -> str:
+    """Which of the two is meant, so that an error speaks of that one alone; see `explain.py` for the angle brackets."""
+    return "<table>" if isinstance(value, Mapping | TableSection) else "<files>"
+
+
+Source = Annotated[Annotated[Names, Tag("<files>")] | Annotated[TableSection, Tag("<table>")], Discriminator(_is_table)]
+"""`source = "raw/*.csv"`, a list of such patterns, or `{ delta = "URI", version = 7 }`."""
+
+
 class DataSection(Section):
     """The raw tables."""
 
-    source: Names
+    source: Source
     """Paths, globs (** spans folders) and folders, or URIs of object stores (s3://, gs://, az://) with the same; hive
-    folders become columns."""
+    folders become columns. Or a table: { delta = "PATH" } or { iceberg = "NAMESPACE.TABLE" }."""
     format: Format = FormatSection()
     """"parquet", "csv" or "arrow", or a table of the options of text tables."""
     key: KeyNames = ()
@@ -251,8 +287,8 @@ class DataSection(Section):
 
     @field_validator("source")
     @classmethod
-    def _not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or not all(value):
+    def _not_empty(cls, value: tuple[str, ...] | TableSection) -> tuple[str, ...] | TableSection:
+        if isinstance(value, tuple) and (not value or not all(value)):
             raise ValueError("a path, a glob, a folder, or a list of them")
         return value
 
@@ -346,15 +382,25 @@ class ExportSection(Section):
     """full: model.onnx takes raw columns; trees: it takes the finished features."""
 
 
+class PublishSection(Section):
+    """Where scored results go besides their destination."""
+
+    delta: str
+    """Path or URI of a Delta table, created where there is none. Each result is one commit that adds its rows, once:
+    its `txn` action holds the plan key, so that a repeated run adds nothing."""
+
+
 class ScoreSection(Section):
     """Batch inference."""
 
-    source: Names = ()
-    """data.source by default."""
+    source: Source = ()
+    """As data.source, which it is by default."""
     format: Format = FormatSection()
     """Overrides [data.format] for score.source."""
     destination: str | None = None
     """ROOT/scored by default."""
+    publish: PublishSection | None = None
+    """{ delta = "URI" }: each result also becomes one commit of that Delta table. No part of the plan key."""
     carry: Names = ()
     """Raw columns that come out beside the prediction."""
     engine: Literal["auto", "onnxruntime", "kernel"] = "auto"

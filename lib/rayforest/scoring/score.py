@@ -6,6 +6,7 @@ says, and which part of the training tables the row belongs to; rows that fail t
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -21,6 +22,7 @@ from rayforest.features.contract import Contract
 from rayforest.features.recipe import SPLIT_COLUMN
 from rayforest.formats import SCORED_METRICS, TOTALS
 from rayforest.metrics.mergeable import scored_metrics
+from rayforest.scoring.publication import Publication
 from rayforest.scoring.scored_table import passed_on_columns, score_contract, scored_schema
 from rayforest.scoring.task import ScoreTask
 from rayforest.scoring.totals import Totals
@@ -38,6 +40,8 @@ class ScoredFacts(Facts):
 
     engine: tuple[str, str] | None
     """What added up the trees, and why; None where the result was there already."""
+    published: dict[str, Any] | None = None
+    """The Delta table of score.publish: `delta`, its `version`, and whether this run `added` the result to it."""
     document: dict[str, Any]
     """metrics.json."""
 
@@ -49,7 +53,8 @@ class ScoredFacts(Facts):
     def as_dict(self) -> dict[str, object]:
         """The stage's own keys of the JSON object of --json."""
         engine = {} if self.engine is None else dict(zip(("engine", "engine_because"), self.engine, strict=True))
-        return engine | {k: v for k, v in self.document.items() if k != "metrics"}
+        published = {} if self.published is None else {"published": self.published}
+        return engine | published | {k: v for k, v in self.document.items() if k != "metrics"}
 
 
 @dataclass
@@ -78,7 +83,10 @@ class Score:
         for note in inputs.notes:
             context.reporter.say(f"score: {note}")
         contract = score_contract(bundle.features.recipe, project.score, inputs.schema)
-        return cls(context, inputs, bundle, contract.written_as(inputs.source.csv))
+        stage = cls(context, inputs, bundle, contract.written_as(inputs.source.csv))
+        if (publication := Publication.of(project)) is not None:
+            publication.refuse(stage._schema)
+        return stage
 
     @property
     def destination(self) -> str:
@@ -153,8 +161,20 @@ class Score:
 
 
 def score(context: Context, *, replace: bool = False) -> StageResult[ScoredFacts]:
-    """Score score.source into ROOT/scored or score.destination. Errors: see `Score`, `run_stage`."""
-    return run_stage(Score.look, context, replace=replace)
+    """Score score.source into ROOT/scored or score.destination, and publish it. Errors: see `Score`, `run_stage`."""
+    publication = Publication.of(context.project)
+    if publication is None:
+        return run_stage(Score.look, context, replace=replace)
+    outcome: dict[str, Any] = {}
+    result = run_stage(
+        Score.look,
+        context,
+        replace=replace,
+        then=lambda manifest: outcome.update(publication.commit(manifest, context.executor)),
+    )
+    how = "added to" if outcome["added"] else "already in"
+    context.reporter.say(f"score: {how} the Delta table {publication.table}, version {outcome['version']}")
+    return dataclasses.replace(result, facts=dataclasses.replace(result.facts, published=outcome))
 
 
 def _has_split(bundle: Bundle, passed_on: tuple[str, ...], inputs: Inputs) -> tuple[bool, list[str]]:

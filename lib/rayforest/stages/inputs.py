@@ -21,11 +21,11 @@ from rayforest.engine.stores.opening import open_store
 from rayforest.engine.usable import refuse_unusable
 from rayforest.errors import ConfigError
 from rayforest.formats import TABLE, Document
-from rayforest.project.sections import FormatSection, Project, Stage
-from rayforest.tables.batch import CsvFormat, Source, SourceFile
+from rayforest.project.sections import FormatSection, Project, Stage, TableSection
+from rayforest.tables.batch import CsvFormat, Source, SourceFile, TableName
 from rayforest.tables.csv import SAMPLE_ROWS, NoRows, why_no_row
 from rayforest.tables.raw_file import raw_file
-from rayforest.tables.reading import FileLook, csv_format, inspect_each, list_files, look_at_each
+from rayforest.tables.reading import FileLook, csv_format, find_files, inspect_each, look_at_each
 from rayforest.tables.schema import TableSchema
 
 SHARD_ROWS = 524_288
@@ -64,8 +64,10 @@ def score_source(project: Project) -> Source:
     )
 
 
-def _refuse_own_results(project: Project, key: str, patterns: tuple[str, ...], stages: tuple[Stage, ...]) -> None:
-    for pattern in patterns:
+def _refuse_own_results(
+    project: Project, key: str, source: tuple[str, ...] | TableSection, stages: tuple[Stage, ...]
+) -> None:
+    for pattern in source if isinstance(source, tuple) else ():
         for stage in stages:
             place, result = project.locate(pattern), project.stage(stage)
             if os.path.normpath(place) == os.path.normpath(result) or place.startswith(f"{result}/"):
@@ -76,14 +78,24 @@ def _refuse_own_results(project: Project, key: str, patterns: tuple[str, ...], s
                 )
 
 
-def _source(project: Project, patterns: tuple[str, ...], section: FormatSection) -> Source:
+def _source(project: Project, source: tuple[str, ...] | TableSection, section: FormatSection) -> Source:
+    if isinstance(source, TableSection):
+        return Source((), project.base, table=_table_name(project, source))
     options = section.csv_options
     return Source(
-        patterns=patterns,
+        patterns=source,
         base=project.base,
         format=section.type,
         csv=CsvFormat(**options) if options else None,
     )
+
+
+def _table_name(project: Project, section: TableSection) -> TableName:
+    if section.delta is not None:
+        return TableName("delta", project.locate(section.delta), section.version)
+    name = section.iceberg or ""
+    is_file = name.endswith(".json")
+    return TableName("iceberg", project.locate(name) if is_file else name, section.snapshot, section.catalog)
 
 
 @dataclass(frozen=True)
@@ -91,6 +103,7 @@ class Inputs:
     """The files of a source, looked at."""
 
     source: Source
+    """With the snapshot that was found, where it is one."""
     files: list[SourceFile]
     schema: TableSchema
     identities: list[str]
@@ -140,11 +153,11 @@ def look_at_inputs(source: Source, destination: str, executor: Executor | None =
     """
     notes: list[str] = []
     refuse_unusable(destination)
-    files = list_files(source, notes)
+    source, files = find_files(source, notes)
     remembered = _remembered(destination, source)
     if remembered is not None:
         known, schema = remembered
-        identities = [known.get((file.path, file.size, file.stamp)) for file in files]
+        identities = [known.get((file.path, file.size, file.stamp, file.entry)) for file in files]
         if len(known) == len(files) and None not in identities:
             kept = [identity for identity in identities if identity is not None]
             return Inputs(source, files, schema, kept, [None] * len(files), tuple(notes))
@@ -206,7 +219,7 @@ def _pieces(inputs: Inputs, shard_rows: int, executor: Executor) -> Iterator[Inp
         if pieces is None:
             yield next(found)
         else:
-            yield InputFile(file.path, file.uri, file.size, file.stamp, identity, pieces)
+            yield InputFile(file.path, file.uri, file.size, file.stamp, identity, pieces, file.entry)
 
 
 def _samples(files: list[SourceFile]) -> list[int]:
@@ -241,8 +254,8 @@ def _is_much_to_look_at(files: list[SourceFile]) -> bool:
     return len(files) > _FEW_FILES or sum(file.format == "csv" for file in files) > _FEW_TEXTS
 
 
-def _remembered(destination: str, source: Source) -> tuple[dict[tuple[str, int, str], str], TableSchema] | None:
-    """What the latest plan of a destination knows: its inputs' identities by path, size and stamp, and their schema."""
+def _remembered(destination: str, source: Source) -> tuple[dict[tuple[str, int, str, str], str], TableSchema] | None:
+    """What the latest plan of a destination knows: its inputs' identities by all that is listed, and their schema."""
     target = Destination(open_store(destination))
     claim = target.latest_claim()
     version = target.version(claim) if claim is not None else None
@@ -250,16 +263,18 @@ def _remembered(destination: str, source: Source) -> tuple[dict[tuple[str, int, 
         return None
 
     def schema_of(document: Document) -> TableSchema | None:
-        is_same = all(document.get(key) == value for key, value in _reading_options(source).items())
+        options = _reading_options(source)
+        is_same = all(document.get(key) == options.get(key) for key in ("format", "csv", "layout"))
         return TableSchema.from_dict(document) if is_same and document.version == TABLE.version else None
 
     plan, schema = version.plan(), version.load(_TABLE, TABLE, schema_of)
     if plan is None or schema is None:
         return None
-    return {(i.path, i.size, i.stamp): i.identity for i in plan.inputs()}, schema
+    return {(i.path, i.size, i.stamp, i.entry): i.identity for i in plan.inputs()}, schema
 
 
 def _reading_options(source: Source) -> dict[str, Any]:
     """What else than the files decides their columns."""
     csv = None if source.csv is None else asdict(source.csv)
-    return json.loads(canonical_json({"format": source.format, "csv": csv}))  # type: ignore[no-any-return]
+    layout = {} if source.layout is None else {"layout": source.layout.digest}
+    return json.loads(canonical_json({"format": source.format, "csv": csv, **layout}))  # type: ignore[no-any-return]

@@ -124,7 +124,11 @@ class Stage(Protocol[FactsT_co]):
 
 
 def run_stage(
-    look: Callable[[Context], Stage[FactsT]], context: Context, *, replace: bool = False
+    look: Callable[[Context], Stage[FactsT]],
+    context: Context,
+    *,
+    replace: bool = False,
+    then: Callable[[Manifest], None] | None = None,
 ) -> StageResult[FactsT]:
     """Bring a stage to its published result.
 
@@ -132,6 +136,8 @@ def run_stage(
         look: makes the stage: opens its inputs, and refuses what cannot work.
         context: of this run.
         replace: write a new version where the destination holds one of other inputs or settings.
+        then: what follows on the published version, in every run: a run that was killed before it is made up for by the
+            next one, so it does nothing that was done before.
 
     Raises:
         ConfigError, InputError: as the stage says.
@@ -150,6 +156,8 @@ def run_stage(
     else:
         context.project.policy.accept(manifest)
         claimed.version.make_current()
+    if then is not None:
+        then(manifest)
     facts = stage.facts(manifest)
     return StageResult(
         command=stage.command,

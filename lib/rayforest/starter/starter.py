@@ -20,9 +20,11 @@ from rayforest.starter.look.column import MAX_LABELS
 from rayforest.starter.roles import Roles
 from rayforest.starter.sniff import sniff
 from rayforest.starter.toml_text import one_line, toml_line, toml_string
+from rayforest.tables.batch import TableName
 from rayforest.tables.raw_file import raw_file
-from rayforest.tables.reading import CsvFormat, Source, SourceFile, list_files, unsupported_columns
+from rayforest.tables.reading import CsvFormat, Source, SourceFile, find_files, list_files, unsupported_columns
 from rayforest.tables.schema import fault_of_name
+from rayforest.tables.snapshots.delta import is_delta
 
 _NO_DATA, _SOME_DATA = "there are no data to look at", "a path, a glob, a folder, or a list of them"
 _MANY_PATHS = 5
@@ -49,12 +51,11 @@ def starter_project(
     given = [path_text(path, _NO_DATA, _SOME_DATA) for path in paths]
     if not given:
         raise InputError(_NO_DATA, expected=_SOME_DATA, found="an empty list", next_step="give at least one path")
-    source = Source(tuple(given), Path.cwd(), csv=CsvFormat())  # a file of unknown ending is text
-    files = list_files(source)
+    source, files = find_files(_source_of(given))
     sniffed = sniff(raw_file(files[0])) if files[0].format == "csv" else None
     form = sniffed.format if sniffed is not None else None
-    look = look_at(files, Source(source.patterns, source.base, csv=form))
-    stored = unsupported_columns(files[0])
+    look = look_at(files, replace(source, csv=form))
+    stored = unsupported_columns(files[0], source)
     unread = {name: fault_of_name(name) or f"{kind} is not read" for name, kind in stored.items()}
     if not look.columns and unread:
         raise InputError(
@@ -93,8 +94,8 @@ def starter_project(
         )
     roles, writing = Roles(look, target), Writing.of(look) if form is not None else Writing()
     sections = (
-        _head(files, look, folder),
-        _data_section(_relative(_as_pattern(given, files), folder), look, roles),
+        _head(files, look, folder, name=Path(source.table.name).name if source.table is not None else None),
+        _data_section(_source_lines(source, given, files, folder), look, roles),
         format_section(form, look, writing) if form is not None else [],
         columns_section(look, writing, unread),
         _rules_section(look, roles),
@@ -137,9 +138,17 @@ def _exists(out: str | Path) -> InputError:
     )
 
 
-def _head(files: Sequence[SourceFile], look: TableLook, folder: str | Path | None) -> list[str]:
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(files[0].path).name.partition(".")[0]).strip("-._")
-    if len(files) > 1 or not stem:
+def _source_of(given: list[str]) -> Source:
+    """A Delta table where its folder is all that was given: of its files, only the log knows which ones count."""
+    if len(given) == 1 and is_delta(given[0]):
+        return Source((), Path.cwd(), table=TableName("delta", str(Path(given[0]).absolute())))
+    return Source(tuple(given), Path.cwd(), csv=CsvFormat())  # a file of unknown ending is text
+
+
+def _head(files: Sequence[SourceFile], look: TableLook, folder: str | Path | None, name: str | None) -> list[str]:
+    """The first lines; `name` is the table's, where it has one of its own."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name or PurePath(files[0].path).name.partition(".")[0]).strip("-._")
+    if (len(files) > 1 and name is None) or not stem:
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(files[0].uri).parent.name).strip("-._") or "tables"
     of_files = f" of {len(files):,} files" if len(files) > 1 else ""
     where = (
@@ -178,10 +187,19 @@ def _relative(data: list[str], folder: str | Path | None) -> list[str]:
     ]
 
 
-def _data_section(data: list[str], look: TableLook, roles: Roles) -> list[str]:
+def _source_lines(
+    source: Source, given: list[str], files: Sequence[SourceFile], folder: str | Path | None
+) -> list[str]:
+    data = _relative(given if source.table is not None else _as_pattern(given, files), folder)
     sources = [toml_string(literal_path(path)) for path in data]
-    lines = ["[data]"]
-    lines += [f"source = {sources[0]}"] if len(data) == 1 else ["source = [", *(f"  {s}," for s in sources), "]"]
+    if source.table is not None:
+        note = f"its newest version, {source.table.snapshot} now; version = {source.table.snapshot} keeps to that one"
+        return [toml_line(f"source = {{ delta = {sources[0]} }}", note)]
+    return [f"source = {sources[0]}"] if len(data) == 1 else ["source = [", *(f"  {s}," for s in sources), "]"]
+
+
+def _data_section(source: list[str], look: TableLook, roles: Roles) -> list[str]:
+    lines = ["[data]", *source]
     if roles.key is not None:
         lines.append(toml_line(f"key = {toml_string(roles.key)}", "a guess: another value in every row looked at"))
     elif (nearly := nearly_key(look)) is not None and nearly.name not in roles.taken:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ import pyarrow as pa
 
 from rayforest.tables.number_style import NumberStyle
 from rayforest.tables.row_text import json_rows, readable
+
+if TYPE_CHECKING:
+    from rayforest.tables.snapshots.layout import Layout
 
 FileFormat = Literal["parquet", "csv", "arrow"]
 
@@ -62,16 +65,37 @@ class CsvFormat:
 
 
 @dataclass(frozen=True)
+class TableName:
+    """A table that a log or a catalog describes."""
+
+    form: Literal["delta", "iceberg"]
+    name: str
+    """Absolute path or URI of its folder, of its metadata file, or NAMESPACE.TABLE of a catalog."""
+    snapshot: int | None = None
+    """Delta's version, Iceberg's snapshot id; None for the newest one when it is listed."""
+    catalog: str | None = None
+    """Of Iceberg, as pyiceberg's own configuration calls it."""
+
+    def __str__(self) -> str:
+        return f"{self.form.capitalize()} table {self.name}"
+
+
+@dataclass(frozen=True)
 class Source:
     """Files that make up one table."""
 
     patterns: tuple[str, ...]
-    """Paths, globs (`**` spans folders) and folders, absolute or relative to `base`, or URIs of object stores."""
+    """Paths, globs (`**` spans folders) and folders, absolute or relative to `base`, or URIs of object stores; none
+    where `table` names one."""
     base: Path
     format: FileFormat | None = None
     """None: each file by its ending."""
     csv: CsvFormat | None = None
     """Given options make text tables of files whose ending says nothing. None: the defaults, tabs for .tsv."""
+    table: TableName | None = None
+    """Instead of patterns."""
+    layout: Layout | None = None
+    """The columns of `table`, once its snapshot is known (see `find_files`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +111,8 @@ class SourceFile:
     stamp: str
     """Time of the last change, in nanoseconds; of an object its etag."""
     format: FileFormat
+    entry: str = ""
+    """What a snapshot says of the file (`snapshots.layout.Entry`); empty for a file that speaks for itself."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def _file_column(field: pa.Field, far: frozenset[str]) -> FileColumn:
     if kind is None:
         why = fault_of_name(field.name) or f"rayforest does not read {str(field.type)[:80]}"
         return FileColumn(field.name, None, str(field.type), unread=why)
-    plain = _plain_type(field.type)
+    plain = plain_type(field.type)
     return FileColumn(field.name, None if pa.types.is_null(plain) else kind, str(plain), far=field.name in far)
 
 
@@ -202,12 +202,13 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
 
     Zones that Polars does not know are UTC: the instants are the same. Metadata, which need not be UTF-8, is left out.
     """
-    return pa.schema([pa.field(field.name, _plain_type(field.type)) for field in schema])
+    return pa.schema([pa.field(field.name, plain_type(field.type)) for field in schema])
 
 
-def _plain_type(stored: pa.DataType) -> pa.DataType:
+def plain_type(stored: pa.DataType) -> pa.DataType:
+    """The type in which a column of a stored one is read."""
     if pa.types.is_dictionary(stored):
-        return _plain_type(stored.value_type)
+        return plain_type(stored.value_type)
     if pa.types.is_date64(stored):
         return pa.date32()
     if pa.types.is_timestamp(stored):

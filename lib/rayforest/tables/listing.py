@@ -8,18 +8,19 @@ import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from rayforest.engine.stores.object_uri import is_object_uri
 from rayforest.errors import InputError
-from rayforest.tables.batch import FileFormat, Source, SourceFile
+from rayforest.tables.batch import FileFormat, Source, SourceFile, TableName
 from rayforest.tables.contents import COMPRESSIONS, no_table
 from rayforest.tables.csv.compressed import compression
 from rayforest.tables.patterns import Expansion
 from rayforest.tables.raw_file import LocalFile, raw_file
+from rayforest.tables.snapshots.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from rayforest.engine.stores.bucket import ObjectMeta
@@ -40,6 +41,37 @@ _KNOWN = ", ".join(_ENDINGS)
 _HIVE = re.compile(r"((?:[^=/\"#%'*:?\\{\[\]^]|%[0-9A-Fa-f]{2})+)=([^/]*)")
 """What Hive writes: in a column's name it escapes these characters, so a folder `see [1] #2?=x` is only a folder."""
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+def find_files(source: Source, notes: list[str] | None = None) -> tuple[Source, list[SourceFile]]:
+    """The source as it is to be read, and its files.
+
+    Of a table in Delta or Iceberg that is the named snapshot, or the newest one, with the columns that it has there; a
+    source of patterns is itself. See `list_files`.
+
+    Raises:
+        InputError: as `list_files`, `delta_snapshot` and `iceberg_snapshot`.
+        ConfigError: the package that reads the table is not installed.
+    """
+    table = source.table
+    if table is None:
+        return source, list_files(source, notes)
+    found = _snapshot_of(table)
+    if notes is not None and table.snapshot is None:
+        which = "version" if table.form == "delta" else "snapshot"
+        notes.append(f"the newest {which} of the {table} is {found.number}")
+    fixed = replace(source, table=replace(table, snapshot=found.number), layout=found.layout, format="parquet")
+    return fixed, found.files
+
+
+def _snapshot_of(table: TableName) -> Snapshot:
+    if table.form == "delta":
+        from rayforest.tables.snapshots.delta import delta_snapshot
+
+        return delta_snapshot(table)
+    from rayforest.tables.snapshots.iceberg import iceberg_snapshot
+
+    return iceberg_snapshot(table)
 
 
 def list_files(source: Source, notes: list[str] | None = None) -> list[SourceFile]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rayforest.errors import InputError, did_you_mean
 from rayforest.tables.results import LocalFolders, Results
+from rayforest.tables.snapshots.plain_folder import TableFolders
 
 if TYPE_CHECKING:
     from rayforest.engine.manifest import Manifest
@@ -37,18 +38,23 @@ class Expansion:
     read_as_result: list[str] = field(default_factory=list)
     """Patterns that name a result."""
     results: Results = field(default_factory=lambda: Results(LocalFolders()))
+    tables: TableFolders = field(default_factory=TableFolders)
+    single_files: dict[str, str] = field(default_factory=dict)
+    """Files that a pattern names, and that a table's folder holds -> that table."""
 
     @property
     def notes(self) -> list[str]:
         """What the user should know of what was found."""
         base = os.path.realpath(self.base)
-        return result_notes(self.read_as_result, [os.path.relpath(folder, base) for folder in self.left_out])
+        notes = result_notes(self.read_as_result, [os.path.relpath(folder, base) for folder in self.left_out])
+        notes += [f"{name} is read by itself, whatever {table} says of it" for name, table in self.single_files.items()]
+        return notes
 
     def expand(self, pattern: str) -> tuple[Path, list[Path]]:
         """The fixed part of a pattern, a folder, and its files, sorted by their bytes.
 
         Raises:
-            InputError: nothing matches.
+            InputError: nothing matches, or files of a Delta or Iceberg table do.
             OSError: a folder cannot be listed.
         """
         if "://" in pattern:
@@ -60,6 +66,8 @@ class Expansion:
         full = Path(os.path.normpath(self.base.absolute() / os.path.expanduser(pattern)))  # noqa: PTH111  raises nothing
         fixed, rest = _literal_part(full)
         if not rest and not fixed.is_dir():
+            if (table := self.tables.of(fixed.parent)) is not None:
+                self.single_files[pattern] = table[0]
             return fixed.parent, [fixed]
         if rest and not any(map(glob.has_magic, rest)):
             raise _not_found(pattern, full)
@@ -73,7 +81,10 @@ class Expansion:
                 expected="raw tables, or a result as a whole",
                 next_step=NAME_RESULT,
             )
+        self.tables.refuse(pattern, fixed)
         files = sorted(self._matching(fixed, rest) if rest else self._in_folder(fixed), key=os.fsencode)
+        for folder in {file.parent for file in files}:
+            self.tables.refuse(pattern, folder)
         if not files:
             raise self._no_file(pattern, fixed, rest)
         return fixed, files

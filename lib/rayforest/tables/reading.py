@@ -25,13 +25,15 @@ from rayforest.tables.csv.head import HEAD_BYTES
 from rayforest.tables.csv.infer import Guess, infer_kind
 from rayforest.tables.csv.read import SAMPLE_BYTES
 from rayforest.tables.damage import changed_file
-from rayforest.tables.listing import format_of, hive_columns, list_files
+from rayforest.tables.listing import find_files, format_of, hive_columns, list_files
 from rayforest.tables.number_style import NumberStyle
 from rayforest.tables.parquet import footer_identity, parquet_footer, parquet_schema, read_parquet
 from rayforest.tables.raw_file import RawFile, raw_file, refuse_changed
 from rayforest.tables.read_ahead import begun, begun_one_ahead
 from rayforest.tables.schema import FileColumn, TableSchema, fault_of_name
 from rayforest.tables.small_files import groups_of_small_files, read_small_files
+from rayforest.tables.snapshots.layout import footer_in
+from rayforest.tables.snapshots.read import look_at_snapshot_file, read_snapshot_file
 
 __all__ = [
     "BrokenRow",
@@ -44,6 +46,7 @@ __all__ = [
     "column_names",
     "columns",
     "csv_format",
+    "find_files",
     "inspect",
     "inspect_each",
     "list_files",
@@ -89,7 +92,7 @@ def look_at_each(files: Sequence[tuple[SourceFile, int]], source: Source) -> lis
             samples.append((sample_rows(raw, form, rows), form.numbers))
     columns = iter(_text_columns(samples))
     return [
-        _text_look(file, *next(columns)) if file.format == "csv" else _stored_look(file, raw)
+        _text_look(file, *next(columns)) if file.format == "csv" else _stored_look(file, raw, source)
         for raw, (file, _) in zip(opened, files, strict=True)
     ]
 
@@ -121,7 +124,10 @@ def _text_look(file: SourceFile, has_rows: bool, columns: tuple[FileColumn, ...]
     return FileLook(_stamped(file), has_rows, _with_hive_columns(columns, _hive(file)), None)
 
 
-def _stored_look(file: SourceFile, raw: RawFile) -> FileLook:
+def _stored_look(file: SourceFile, raw: RawFile, source: Source) -> FileLook:
+    if source.layout is not None:
+        identity, columns, pieces = look_at_snapshot_file(file, raw, source.layout)
+        return FileLook(identity, bool(pieces), columns, pieces)
     if file.format == "parquet":
         footer = parquet_footer(raw)
         identity, schema, pieces, far = footer.identity, footer.schema, footer.pieces, footer.far
@@ -163,6 +169,8 @@ def inspect_each(files: Sequence[SourceFile], source: Source, *, shard_rows: int
     """
     for file, raw in zip(files, begun(files, HEAD_BYTES), strict=True):
         match file.format:
+            case "parquet" if source.layout is not None:
+                identity, _, pieces = look_at_snapshot_file(file, raw, source.layout)
             case "parquet":
                 footer = parquet_footer(raw)
                 identity, pieces = footer.identity, footer.pieces
@@ -171,7 +179,7 @@ def inspect_each(files: Sequence[SourceFile], source: Source, *, shard_rows: int
             case "csv":
                 identity = _stamped(file)
                 pieces = count_pieces(raw, csv_format(file.uri, source), shard_rows)
-        yield InputFile(file.path, file.uri, file.size, file.stamp, identity, pieces)
+        yield InputFile(file.path, file.uri, file.size, file.stamp, identity, pieces, file.entry)
 
 
 def columns(file: SourceFile, source: Source) -> dict[str, Kind]:
@@ -184,7 +192,13 @@ def columns(file: SourceFile, source: Source) -> dict[str, Kind]:
 
 def column_names(row_range: RowRange, source: Source) -> set[str]:
     """Names of the columns in the file of a row range, readable or not, and of its hive folders."""
-    return {*_names_in(raw_file(row_range), source), *hive_columns(row_range.path)}
+    return _columns_of(raw_file(row_range), row_range, source)
+
+
+def _columns_of(file: RawFile, row_range: RowRange, source: Source) -> set[str]:
+    if source.layout is not None:
+        return set(source.layout.by_name)
+    return {*_names_in(file, source), *hive_columns(row_range.path)}
 
 
 def _names_in(file: RawFile, source: Source) -> Sequence[str]:
@@ -197,10 +211,12 @@ def _names_in(file: RawFile, source: Source) -> Sequence[str]:
             return read_head(file, csv_format(file.uri, source)).names
 
 
-def unsupported_columns(file: SourceFile) -> dict[str, str]:
+def unsupported_columns(file: SourceFile, source: Source) -> dict[str, str]:
     """Stored type of each column that cannot be read: nested, binary, time of day, duration, extension types."""
     if file.format == "csv":
         return {}
+    if source.layout is not None:
+        return {column.name: column.type for column in source.layout.columns if column.unread is not None}
     return {field.name: str(field.type) for field in _schema(file) if kind_of(field) is None}
 
 
@@ -227,16 +243,18 @@ def read(
 def _read(
     file: RawFile, row_range: RowRange, source: Source, columns: Sequence[str], optional: Sequence[str]
 ) -> Iterator[RawBatch]:
-    form = format_of(row_range.uri, source)
+    form, layout = format_of(row_range.uri, source), source.layout
     if not row_range.rows:
         _refuse_changed(file, row_range, form)
         return
-    hive = hive_columns(row_range.path)
-    if optional and (form != "parquet" or hive):
-        there = _names_in(file, source)
+    hive = hive_columns(row_range.path) if layout is None else {}
+    if optional and (form != "parquet" or hive or layout is not None):
+        there = _columns_of(file, row_range, source)
         columns, optional = [*columns, *(name for name in optional if name in there)], ()
     stored = [name for name in columns if name not in hive]
     match form:
+        case "parquet" if layout is not None:
+            batches = read_snapshot_file(file, row_range, layout, stored)
         case "parquet":
             batches = read_parquet(file, row_range, stored, optional)
         case "arrow":
@@ -266,7 +284,7 @@ def read_placed(
     before = 0
     for group, files in begun_one_ahead(groups_of_small_files(ranges), source):
         tables = None
-        if len(group) > 1 and all(format_of(p.uri, source) == "parquet" and not hive_columns(p.path) for p in group):
+        if len(group) > 1 and all(_speaks_for_itself(row_range, source) for row_range in group):
             tables = read_small_files(group, files, columns, optional)
         for place, (row_range, file) in enumerate(zip(group, files, strict=True)):
             if tables is not None:
@@ -275,6 +293,12 @@ def read_placed(
                 for batch in _read(file, row_range, source, columns, optional):
                     yield before - row_range.first_row, batch
             before += row_range.rows
+
+
+def _speaks_for_itself(row_range: RowRange, source: Source) -> bool:
+    """Whether a file is Parquet whose columns are those of the table, and all of them."""
+    plain = source.layout is None and not hive_columns(row_range.path)
+    return plain and format_of(row_range.uri, source) == "parquet"
 
 
 def csv_format(path: str, source: Source) -> CsvFormat:
@@ -296,7 +320,7 @@ def _stamped(file: SourceFile) -> str:
 def _refuse_changed(file: RawFile, row_range: RowRange, form: FileFormat) -> None:
     if form != "parquet":
         refuse_changed(file, row_range)
-    elif footer_identity(file) != row_range.identity:
+    elif footer_identity(file) != footer_in(row_range.identity):
         raise changed_file(file.uri)
 
 

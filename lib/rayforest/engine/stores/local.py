@@ -60,6 +60,24 @@ class LocalStore:
             os.replace(name, target)  # noqa: PTH105
         _sync_folder(os.path.dirname(target))  # noqa: PTH120
 
+    def link(self, file: str, path: str) -> bool:
+        """Give a file of this machine another name here, durably; False where their file systems do not.
+
+        Args:
+            file: absolute path of one that never changes.
+            path: in this store; it is left as it is if it exists.
+        """
+        target = self.locate(path)
+        self._make_folder(os.path.dirname(target))  # noqa: PTH120
+        try:
+            os.link(file, target)
+        except FileExistsError:
+            return False
+        except OSError:  # another file system, or one without links
+            return False
+        _sync_folder(os.path.dirname(target))  # noqa: PTH120
+        return True
+
     def open_read(self, path: str) -> pa.NativeFile:
         return pa.OSFile(self.locate(path), mode="r")
 

@@ -68,7 +68,9 @@ def sample(file: SourceFile, source: Source, names: Sequence[str], *, much: bool
     spans += [(begin, min(few, total - begin)) for begin in (max(rows, total // 2), max(rows + few, total - few))]
     for begin, count in spans:
         if count > 0:
-            row_range = RowRange(file.path, file.uri, file.size, file.stamp, inspected.identity, begin, count, 0, 0)
+            row_range = RowRange(
+                file.path, file.uri, file.size, file.stamp, inspected.identity, begin, count, 0, 0, file.entry
+            )
             tables = [batch.table for batch in read(row_range, source, names)]
             if tables:
                 yield Run(frame_of(pa.concat_tables(tables)), first=begin == 0)

@@ -1,0 +1,209 @@
+"""A version of a Delta table through deltalake: the log is deltalake's business, the rows are our own reader's.
+
+The protocol: https://github.com/delta-io/delta/blob/master/PROTOCOL.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+
+from rayforest.errors import ConfigError, InputError
+from rayforest.tables.batch import TableName
+from rayforest.tables.snapshots.layout import Entry, Layout, TableColumn, text_of
+from rayforest.tables.snapshots.live_rows import DeletedRows
+from rayforest.tables.snapshots.snapshot import DataFile, Snapshot, local_path, refuse_secrets, snapshot
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+_READ = {
+    "columnMapping",
+    "deletionVectors",
+    "timestampNtz",
+    "typeWidening",
+    "typeWidening-preview",
+    "v2Checkpoint",
+    "vacuumProtocolCheck",
+    "variantType",  # of a column, which is not read; the others are
+    "variantType-preview",
+}
+"""Reader features that are honoured here or concern the log alone, which deltalake reads."""
+_MAPPING = "delta.columnMapping.mode"
+
+
+def delta_snapshot(table: TableName) -> Snapshot:
+    """The named version of a Delta table, or its newest one.
+
+    Deletion vectors are held in memory, one bit or byte a row of the files that have them.
+
+    Raises:
+        InputError: there is no such table or version, it needs a reader feature that is not honoured here, or one of
+            its files is not there.
+        ConfigError: deltalake is not installed.
+    """
+    opened = open_delta(table.name, table.snapshot)
+    _refuse_unknown_features(table, opened)
+    mapping = opened.metadata().configuration.get(_MAPPING, "none")
+    layout = Layout(tuple(_column(field, mapping) for field in pa.schema(opened.schema().to_arrow())))
+    return snapshot(table, _root(table.name), opened.version(), layout, _data_files(table, opened, layout))
+
+
+def is_delta(folder: str | Path) -> bool:
+    """Whether a folder of a file system is a Delta table."""
+    return Path(folder, "_delta_log").is_dir()
+
+
+def open_delta(name: str, version: int | None = None) -> DeltaTable:
+    """A Delta table by its absolute path or URI.
+
+    Raises:
+        InputError: there is none, no such version, or its log cannot be read.
+        ConfigError: deltalake is not installed, or the URI carries credentials.
+    """
+    refuse_secrets(name)
+    table = require_deltalake(name)
+    with delta_errors(f"{'' if version is None else f'version {version} of '}the Delta table {name}"):
+        return table(delta_uri(name), version=version)
+
+
+def require_deltalake(name: str) -> type[DeltaTable]:
+    """What opens tables.
+
+    Raises:
+        ConfigError: deltalake is not installed; names the table that needs it.
+    """
+    try:
+        from deltalake import DeltaTable
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the Delta table {name} cannot be opened",
+            expected="the package deltalake",
+            found="it is not installed",
+            next_step="pip install 'rayforest[delta]'",
+        ) from error
+    return DeltaTable
+
+
+def is_delta_uri(name: str) -> bool:
+    """Whether there is a Delta table at an absolute path or URI. Errors: as `open_delta`."""
+    path = local_path(name)
+    if path is not None and not is_delta(path):
+        return False
+    refuse_secrets(name)
+    table = require_deltalake(name)
+    with delta_errors(f"the Delta table {name}"):
+        return table.is_deltatable(delta_uri(name))
+
+
+def delta_uri(name: str) -> str:
+    """As deltalake takes it: of a plain path it would unquote a '%'."""
+    path = local_path(name)
+    return name if path is None else Path(path).as_uri()
+
+
+@contextmanager
+def delta_errors(which: str, verb: str = "read") -> Iterator[None]:
+    """Turn what deltalake raises over a table into an InputError."""
+    from deltalake.exceptions import DeltaError
+
+    try:
+        yield
+    except (DeltaError, OSError, ValueError) as error:
+        raise InputError(
+            f"{which} cannot be {verb}",
+            expected="a Delta table whose log is whole",
+            found=" ".join(str(error).split("\n")[0].split())[:300],
+            next_step="check its path and version, and that the log's files are there",
+        ) from error
+
+
+def _refuse_unknown_features(table: TableName, opened: DeltaTable) -> None:
+    protocol = opened.protocol()
+    features = sorted({str(feature) for feature in protocol.reader_features or ()} - _READ)
+    if features or protocol.min_reader_version > 3:
+        raise InputError(
+            f"the {table} cannot be read",
+            expected=f"a table of reader version 3 at most, with features among {', '.join(sorted(_READ))}",
+            found=", ".join(features) or f"reader version {protocol.min_reader_version}",
+            next_step="drop the feature (ALTER TABLE ... DROP FEATURE), or write the rows to another table",
+        )
+
+
+def _column(field: pa.Field, mapping: str) -> TableColumn:
+    metadata = field.metadata or {}
+    if mapping == "none":
+        return TableColumn.of(field, stored_names=[field.name])
+    number = int(metadata[b"delta.columnMapping.id"]) if mapping == "id" else None
+    return TableColumn.of(field, stored_names=[metadata[b"delta.columnMapping.physicalName"].decode()], field_id=number)
+
+
+def _data_files(table: TableName, opened: DeltaTable, layout: Layout) -> Iterator[DataFile]:
+    with delta_errors(f"the {table}"):
+        actions = pa.table(opened.get_add_actions(flatten=False))
+        deleted = _deletion_vectors(opened)
+    partitions = _partition_values(table, actions, layout)
+    columns = (actions.column("path").to_pylist(), actions.column("size_bytes").to_pylist())
+    for path, size, values in zip(*columns, partitions, strict=True):
+        uri = _located(_root(table.name), unquote(path))
+        yield DataFile(uri, size, Entry(values, deleted.pop(uri, DeletedRows())))
+    if deleted:  # rows that were deleted must not come back because a name was read in two ways
+        raise InputError(
+            f"the {table} has deletion vectors of files that are not among its own",
+            expected="data files that the log names",
+            found=sorted(deleted)[0],
+            next_step="write the table anew without deletion vectors (REORG TABLE ... APPLY (PURGE))",
+        )
+
+
+def _deletion_vectors(opened: DeltaTable) -> dict[str, DeletedRows]:
+    if "deletionVectors" not in (opened.protocol().reader_features or ()):
+        return {}
+    deleted = {}
+    for batch in pa.RecordBatchReader.from_stream(opened.deletion_vectors()):
+        for uri, kept in zip(batch.column("filepath").to_pylist(), batch.column("selection_vector"), strict=True):
+            # one value a row up to the last deleted one, at least; rows beyond it are kept
+            deleted[_deletion_path(uri)] = DeletedRows.of(np.flatnonzero(~kept.values.to_numpy(zero_copy_only=False)))
+    return deleted
+
+
+def _deletion_path(uri: str) -> str:
+    plain = unquote(uri)
+    return local_path(plain) or plain
+
+
+def _partition_values(table: TableName, actions: pa.Table, layout: Layout) -> list[dict[str, str | None]]:
+    """Of each file, the values of its partition columns, which deltalake has typed by the table's schema."""
+    if "partition" not in actions.schema.names:
+        return [{}] * actions.num_rows
+    values: list[dict[str, str | None]] = [{} for _ in range(actions.num_rows)]
+    structs = actions.column("partition").combine_chunks()
+    for place in range(structs.type.num_fields):
+        name = structs.type.field(place).name
+        column = layout.by_name.get(name)
+        if column is None:
+            raise InputError(
+                f"the {table} is partitioned by {name!r}, which its schema does not have",
+                next_step="repair the table's metadata",
+            )
+        if column.unread is None:
+            for row, value in zip(values, structs.field(place), strict=True):
+                row[name] = text_of(value.cast(column.arrow_type))
+    return values
+
+
+def _root(name: str) -> str:
+    return (local_path(name) or name).rstrip("/")
+
+
+def _located(root: str, path: str) -> str:
+    """A path of the log, unquoted, as an absolute path or URI: it may be one, or begin at the table's folder."""
+    if path.startswith("file:"):
+        return local_path(path) or path
+    return path if path.startswith("/") or "://" in path else f"{root}/{path}"
