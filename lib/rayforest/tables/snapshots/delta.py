@@ -5,6 +5,7 @@ The protocol: https://github.com/delta-io/delta/blob/master/PROTOCOL.md
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,8 @@ _READ = {
     "variantType-preview",
 }
 """Reader features that are honoured here or concern the log alone, which deltalake reads."""
+_DECORATION = re.compile(r"\x1b\[[0-9;]*m|[\u2190-\u21ff\u2500-\u259f]")
+_OWN_PLACE = re.compile(r"\s*\d+: <unknown>")
 _MAPPING = "delta.columnMapping.mode"
 
 
@@ -119,9 +122,15 @@ def delta_errors(which: str, verb: str = "read") -> Iterator[None]:
         raise InputError(
             f"{which} cannot be {verb}",
             expected="a Delta table whose log is whole",
-            found=" ".join(str(error).split("\n")[0].split())[:300],
+            found=_reason(error),
             next_step="check its path and version, and that the log's files are there",
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What deltalake says on one line, without its colours, arrows and the places in its own code."""
+    lines = _DECORATION.sub("", str(error)).splitlines()
+    return " ".join(" ".join(line for line in lines if not _OWN_PLACE.match(line)).split())[:300]
 
 
 def _refuse_unknown_features(table: TableName, opened: DeltaTable) -> None:
