@@ -61,9 +61,9 @@ def position_deletes(table: Table, rows: Mapping[str, Sequence[int]]) -> DataFil
     """A Parquet file that deletes rows of data files."""
     path = f"{table.location()}/data/{uuid.uuid4()}.parquet"
     pairs = sorted((file, row) for file, places in rows.items() for row in places)
-    local = Path(path.removeprefix("file://"))
-    pq.write_table(pa.table({"file_path": [f for f, _ in pairs], "pos": pa.array([r for _, r in pairs])}), local)
-    return _delete_file(path, FileFormat.PARQUET, len(pairs), local.stat().st_size)
+    data = pa.BufferOutputStream()
+    pq.write_table(pa.table({"file_path": [f for f, _ in pairs], "pos": pa.array([r for _, r in pairs])}), data)
+    return _delete_file(path, FileFormat.PARQUET, len(pairs), _write(table, path, data.getvalue().to_pybytes()))
 
 
 def deletion_vectors(table: Table, rows: Mapping[str, Sequence[int]]) -> DataFile:
@@ -79,9 +79,14 @@ def deletion_vectors(table: Table, rows: Mapping[str, Sequence[int]]) -> DataFil
         data += blob
     footer = json.dumps({"blobs": blobs}).encode()
     data += b"PFA1" + footer + struct.pack("<i", len(footer)) + b"\0\0\0\0" + b"PFA1"
-    local = Path(path.removeprefix("file://"))
-    local.write_bytes(data)
-    return _delete_file(path, FileFormat.PUFFIN, sum(map(len, rows.values())), len(data))
+    return _delete_file(path, FileFormat.PUFFIN, sum(map(len, rows.values())), _write(table, path, data))
+
+
+def _write(table: Table, path: str, data: bytes) -> int:
+    """A file of the table, wherever it lies; its size."""
+    with table.io.new_output(path).create() as file:
+        file.write(data)
+    return len(data)
 
 
 def equality_deletes(table: Table) -> DataFile:

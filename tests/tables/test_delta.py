@@ -312,6 +312,12 @@ def test_without_deltalake_it_says_what_to_install(grown: Path, monkeypatch: pyt
     assert refused.value.next_step == "pip install 'rayforest[delta]'"
 
 
+def test_a_name_of_which_deltalake_makes_another_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be opened") as refused:
+        find_files(delta(tmp_path / "a%20b"))
+    assert "percent-encoded" in refused.value.expected
+
+
 @pytest.mark.parametrize("uri", ["s3://KEY:SECRET@bucket/t", "az://c/t?sig=SECRET"])
 def test_a_uri_with_a_secret_is_refused_and_not_repeated(uri: str) -> None:
     with pytest.raises(ConfigError) as refused:

@@ -141,7 +141,8 @@ def _exists(out: str | Path) -> InputError:
 def _source_of(given: list[str]) -> Source:
     """A Delta table where its folder is all that was given: of its files, only the log knows which ones count."""
     if len(given) == 1 and is_delta(given[0]):
-        return Source((), Path.cwd(), table=TableName("delta", str(Path(given[0]).absolute())))
+        name = given[0] if is_object_uri(given[0]) else str(Path(given[0]).absolute())
+        return Source((), Path.cwd(), table=TableName("delta", name))
     return Source(tuple(given), Path.cwd(), csv=CsvFormat())  # a file of unknown ending is text
 
 

@@ -17,6 +17,7 @@ from rayforest.engine.stores.object_uri import ObjectUri
 from rayforest.errors import InputError, did_you_mean
 from rayforest.tables.patterns import NAME_RESULT, holds_no_table, is_hidden, result_notes
 from rayforest.tables.results import Results
+from rayforest.tables.snapshots.plain_folder import BucketTables, Table, read_by_themselves
 
 _SHOWN_KEYS = 1000
 """Of a folder, that are listed for a message: one request."""
@@ -34,18 +35,22 @@ class ObjectExpansion:
     """URIs of results that lie inside a folder or glob."""
     read_as_result: list[str] = field(default_factory=list)
     """Patterns that name a result."""
+    tables: dict[str, BucketTables] = field(default_factory=dict)
+    """Bucket -> its Delta and Iceberg tables, as far as they were met."""
+    single_files: dict[str, Table] = field(default_factory=dict)
+    """Objects that a pattern names, and that a table's folder holds -> that table."""
 
     @property
     def notes(self) -> list[str]:
         """What the user should know of what was found."""
-        return result_notes(self.read_as_result, sorted(self.left_out))
+        return result_notes(self.read_as_result, sorted(self.left_out)) + read_by_themselves(self.single_files)
 
     def expand(self, pattern: str) -> tuple[str, Iterable[tuple[str, ObjectMeta]]]:
         """The URI of the fixed part of a pattern, a folder, and (URI, object) of each match, sorted by their bytes.
 
         Raises:
             ConfigError: it is no URI of a bucket, or holds credentials.
-            InputError: nothing matches.
+            InputError: nothing matches, or objects of a Delta or Iceberg table do.
             OSError: the bucket cannot be listed.
         """
         place = ObjectUri.parse(pattern)
@@ -68,11 +73,15 @@ class _Listing:
     def __init__(self, source: ObjectExpansion, bucket: Bucket) -> None:
         self._source, self._bucket = source, bucket
         self._results = Results(_ObjectFolders(bucket))
+        self._tables = source.tables.setdefault(bucket.uri, BucketTables(bucket))
 
     def expand(self, pattern: str, key: str, *, is_folder: bool) -> tuple[str, list[ObjectMeta]]:
         fixed, rest = self._literal_part(key)
         if not rest and not is_folder and (found := self._object(fixed)) is not None and not self._is_mark(found):
-            return fixed.rpartition("/")[0], [found]
+            folder = fixed.rpartition("/")[0]
+            if (table := self._tables.folders.of(folder)) is not None:
+                self._source.single_files[pattern] = table
+            return folder, [found]
         if not rest and self._results.is_result(fixed):
             return fixed, self._current_version(pattern, fixed)
         if (owner := self._results.owner(fixed)) is not None:
@@ -81,7 +90,9 @@ class _Listing:
                 expected="raw tables, or a result as a whole",
                 next_step=NAME_RESULT,
             )
+        self._tables.folders.refuse(pattern, fixed)
         files = list(self._matching(fixed, rest) if rest else self._in_folder(fixed))
+        self._tables.refuse(pattern, files)
         if not files:
             raise self._no_file(pattern, fixed, rest) if self._exists(fixed) else self._not_found(pattern, fixed)
         return fixed, files
@@ -99,6 +110,7 @@ class _Listing:
 
     def _in_folder(self, folder: str) -> Iterator[ObjectMeta]:
         for found in self._bucket.walk(folder):
+            self._tables.notice(found)
             names = _names_below(folder, found.key)
             if names and not any(map(is_hidden, names)) and self._source.is_data(names[-1]) and self._is_raw(found):
                 yield found
@@ -107,6 +119,7 @@ class _Listing:
         hidden_named = any(map(is_hidden, parts))
         begin = glob.escape(parts[0]).partition("[")[0]  # up to the first character of a glob
         for found in self._bucket.walk(fixed, begin):
+            self._tables.notice(found)
             names = _names_below(fixed, found.key)
             if (hidden_named or not any(map(is_hidden, names))) and _matches(names, parts) and self._is_raw(found):
                 yield found

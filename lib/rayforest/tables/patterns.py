@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rayforest.errors import InputError, did_you_mean
 from rayforest.tables.results import LocalFolders, Results
-from rayforest.tables.snapshots.plain_folder import TableFolders
+from rayforest.tables.snapshots.plain_folder import Table, TableFolders, read_by_themselves
 
 if TYPE_CHECKING:
     from rayforest.engine.manifest import Manifest
@@ -39,7 +39,7 @@ class Expansion:
     """Patterns that name a result."""
     results: Results = field(default_factory=lambda: Results(LocalFolders()))
     tables: TableFolders = field(default_factory=TableFolders)
-    single_files: dict[str, str] = field(default_factory=dict)
+    single_files: dict[str, Table] = field(default_factory=dict)
     """Files that a pattern names, and that a table's folder holds -> that table."""
 
     @property
@@ -47,8 +47,7 @@ class Expansion:
         """What the user should know of what was found."""
         base = os.path.realpath(self.base)
         notes = result_notes(self.read_as_result, [os.path.relpath(folder, base) for folder in self.left_out])
-        notes += [f"{name} is read by itself, whatever {table} says of it" for name, table in self.single_files.items()]
-        return notes
+        return notes + read_by_themselves(self.single_files)
 
     def expand(self, pattern: str) -> tuple[Path, list[Path]]:
         """The fixed part of a pattern, a folder, and its files, sorted by their bytes.
@@ -67,7 +66,7 @@ class Expansion:
         fixed, rest = _literal_part(full)
         if not rest and not fixed.is_dir():
             if (table := self.tables.of(fixed.parent)) is not None:
-                self.single_files[pattern] = table[0]
+                self.single_files[pattern] = table
             return fixed.parent, [fixed]
         if rest and not any(map(glob.has_magic, rest)):
             raise _not_found(pattern, full)

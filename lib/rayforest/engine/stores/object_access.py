@@ -8,6 +8,8 @@ that the AWS tools give the address of an instance's metadata; Azure's connectio
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,9 @@ _ENDPOINTS = {
     "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
 }
 
+_REGION = "us-east-1"
+"""Of S3, where none is named: that of obstore, too."""
+
 
 def settings() -> frozenset[tuple[str, str]]:
     """What of the environment a client depends on."""
@@ -41,8 +46,7 @@ def connected(scheme: str, name: str, patience: Patience) -> Any:
         ConfigError: what the environment says is incomplete or contradicts itself.
     """
     named = _connection_string() if scheme == "az" else {}
-    endpoints = [named.get("endpoint", ""), *(os.environ.get(variable, "") for variable in _ENDPOINTS[scheme])]
-    plain_http = any(endpoint.startswith("http://") for endpoint in endpoints)
+    plain_http = _endpoint(scheme).startswith("http://")
     options: dict[str, Any] = named | {
         "client_options": {"allow_http": plain_http, "timeout": timedelta(seconds=patience.answer_s)},
         "retry_config": {
@@ -65,6 +69,60 @@ def connected(scheme: str, name: str, patience: Patience) -> Any:
             found=in_few_words(str(error)),
             next_step="give region, endpoint and credentials in the environment, as for the provider's own tools",
         ) from error
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where the stores of a scheme are and who asks, for libraries with a client of their own; empty: not told."""
+
+    endpoint: str = ""
+    region: str = ""
+    account: str = ""
+    """Of Azure."""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What such a library does not find itself. Of S3 `access_key_id`, `secret_access_key` and `token` of a profile; of
+    Azure `account_key` or `sas_key` of a connection string."""
+
+
+def access(scheme: str) -> Access:
+    """What the environment says at this moment, as `connected` takes it.
+
+    Raises:
+        ConfigError: it is incomplete, or a profile gives no credentials.
+    """
+    if scheme == "s3":
+        given = _from_boto3()
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or given.get("region")
+        return Access(_endpoint(scheme), region or _REGION, secrets=_keys_of(given.get("credential_provider")))
+    if scheme == "az":
+        named = _connection_string()
+        account = named.get("account_name") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", "")
+        secrets = {name: value for name, value in named.items() if name in ("account_key", "sas_key")}
+        return Access(_endpoint(scheme), account=account, secrets=secrets)
+    return Access(_endpoint(scheme))
+
+
+def _keys_of(provider: Callable[[], Mapping[str, Any]] | None) -> dict[str, str]:
+    """What a credential provider of obstore gives at this moment."""
+    if provider is None:
+        return {}
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        keys = provider()
+    except BotoCoreError as error:
+        raise ConfigError(
+            "the AWS profile gives no credentials",
+            found=str(error),
+            next_step="log in again, or name another profile in AWS_PROFILE",
+        ) from error
+    return {name: keys[name] for name in ("access_key_id", "secret_access_key", "token") if keys[name]}
+
+
+def _endpoint(scheme: str) -> str:
+    """Where a provider's stores are; empty where it is the provider's own place."""
+    named = _connection_string().get("endpoint", "") if scheme == "az" else ""
+    return named or next((found for name in _ENDPOINTS[scheme] if (found := os.environ.get(name))), "")
 
 
 def _from_boto3() -> dict[str, Any]:

@@ -24,7 +24,7 @@ from rayforest.engine.stores.store import ReplacedError, StoreUnavailableError
 _ADDRESS = re.compile(r"https?://\S+")
 _MACHINE = re.compile(r"//(169\.254\.\d+\.\d+|metadata\.google\.internal)/|/latest/(api|meta-data)/|/metadata/identity")
 """Services of a machine that hand out its credentials."""
-_STATUS = re.compile(r"status code: (\d{3}[A-Za-z ]*)")
+_STATUS = re.compile(r"status code:? (\d{3}[A-Za-z ]*)")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _RETRIES = re.compile(r"after (\d+) retries")
 _EXPIRED_CODES = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}

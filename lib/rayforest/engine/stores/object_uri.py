@@ -15,6 +15,7 @@ SCHEMES = ("s3", "gs", "az")
 
 _URI = re.compile(r"([a-z0-9]+)://([^/]*)/*(.*?)/*", re.DOTALL)
 _SIGNED = re.compile(r"[?&](sig|signature|x-amz-[a-z-]+|x-goog-[a-z-]+|awsaccesskeyid|googleaccessid)=", re.IGNORECASE)
+_WITH_ACCOUNT = re.compile(r"(?:abfss?|wasbs?)://([^@/:]+)@[^@/]+\.core\.windows\.net/(.*)", re.DOTALL)
 _ALSO_CALLED = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "azure": "az", "abfs": "az", "abfss": "az", "adl": "az"}
 
 
@@ -82,6 +83,18 @@ class ObjectUri:
 def is_object_uri(text: str) -> bool:
     """Whether a path of the project file lies in an object store, or seems meant to."""
     return "://" in text and not text.startswith(("file://", "memory://"))
+
+
+def provider_uri(uri: str) -> str:
+    """A URI as other programs write it, by the scheme that we use.
+
+    `s3a://bucket/key` is `s3://bucket/key`; `abfss://container@account.dfs.core.windows.net/key` is
+    `az://container/key`, in the account of the environment. Others stay as they are.
+    """
+    if found := _WITH_ACCOUNT.fullmatch(uri):
+        return f"az://{found[1]}/{found[2]}"
+    scheme, separator, rest = uri.partition("://")
+    return f"{_ALSO_CALLED.get(scheme, scheme)}://{rest}" if separator else uri
 
 
 def refuse_credentials(uri: str) -> None:

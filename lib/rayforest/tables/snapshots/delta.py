@@ -10,16 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import numpy as np
 import pyarrow as pa
 
+from rayforest.engine.stores.object_uri import ObjectUri, is_object_uri
 from rayforest.errors import ConfigError, InputError
 from rayforest.tables.batch import TableName
 from rayforest.tables.snapshots.layout import Entry, Layout, TableColumn, text_of
 from rayforest.tables.snapshots.live_rows import DeletedRows
-from rayforest.tables.snapshots.snapshot import DataFile, Snapshot, local_path, refuse_secrets, snapshot
+from rayforest.tables.snapshots.snapshot import DataFile, Snapshot, local_path, snapshot, standard_uri
+from rayforest.tables.snapshots.store_access import delta_options, without_addresses
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -38,6 +40,8 @@ _READ = {
 """Reader features that are honoured here or concern the log alone, which deltalake reads."""
 _DECORATION = re.compile(r"\x1b\[[0-9;]*m|[\u2190-\u21ff\u2500-\u259f]")
 _OWN_PLACE = re.compile(r"\s*\d+: <unknown>")
+DELTA_LOG = "_delta_log"
+"""The folder in a table's own that holds its log."""
 _MAPPING = "delta.columnMapping.mode"
 
 
@@ -58,9 +62,18 @@ def delta_snapshot(table: TableName) -> Snapshot:
     return snapshot(table, _root(table.name), opened.version(), layout, _data_files(table, opened, layout))
 
 
-def is_delta(folder: str | Path) -> bool:
-    """Whether a folder of a file system is a Delta table."""
-    return Path(folder, "_delta_log").is_dir()
+def is_delta(folder: str) -> bool:
+    """Whether a path or URI is the folder of a Delta table; not where that cannot be seen.
+
+    Raises:
+        ConfigError: a URI that names no bucket, or holds credentials.
+    """
+    if not is_object_uri(folder):
+        return Path(folder, DELTA_LOG).is_dir()
+    try:
+        return _has_log(ObjectUri.parse(folder))
+    except OSError:
+        return False
 
 
 def open_delta(name: str, version: int | None = None) -> DeltaTable:
@@ -70,10 +83,9 @@ def open_delta(name: str, version: int | None = None) -> DeltaTable:
         InputError: there is none, no such version, or its log cannot be read.
         ConfigError: deltalake is not installed, or the URI carries credentials.
     """
-    refuse_secrets(name)
-    table = require_deltalake(name)
+    options, table = delta_options(name), require_deltalake(name)
     with delta_errors(f"{'' if version is None else f'version {version} of '}the Delta table {name}"):
-        return table(delta_uri(name), version=version)
+        return table(delta_uri(name), version=version, storage_options=options)
 
 
 def require_deltalake(name: str) -> type[DeltaTable]:
@@ -96,19 +108,40 @@ def require_deltalake(name: str) -> type[DeltaTable]:
 
 def is_delta_uri(name: str) -> bool:
     """Whether there is a Delta table at an absolute path or URI. Errors: as `open_delta`."""
-    path = local_path(name)
-    if path is not None and not is_delta(path):
-        return False
-    refuse_secrets(name)
     table = require_deltalake(name)
     with delta_errors(f"the Delta table {name}"):
-        return table.is_deltatable(delta_uri(name))
+        if is_object_uri(name):  # deltalake would hold up all threads until the store answers
+            return _has_log(ObjectUri.parse(name))
+        path = local_path(name)
+        return (path is None or is_delta(path)) and table.is_deltatable(delta_uri(name))
+
+
+def _has_log(place: ObjectUri) -> bool:
+    from rayforest.engine.stores.bucket import bucket_of
+
+    log = f"{place.key}/{DELTA_LOG}".lstrip("/")
+    return next(bucket_of(place).walk(log), None) is not None
 
 
 def delta_uri(name: str) -> str:
-    """As deltalake takes it: of a plain path it would unquote a '%'."""
+    """As deltalake takes it: quoted, because it unquotes what it is given.
+
+    Raises:
+        ConfigError: the name has quoted characters of its own, which deltalake unquotes, too.
+    """
+    if unquote(name) != name:
+        raise ConfigError(
+            f"the Delta table {name} cannot be opened",
+            expected="a name without percent-encoded characters, of which deltalake makes others",
+            next_step="give the table's folder another name",
+        )
     path = local_path(name)
-    return name if path is None else Path(path).as_uri()
+    if path is not None:
+        return Path(path).as_uri()
+    if not is_object_uri(name):
+        return name
+    place = ObjectUri.parse(name)
+    return f"{place.scheme}://{place.bucket}/{quote(place.key)}"
 
 
 @contextmanager
@@ -129,8 +162,9 @@ def delta_errors(which: str, verb: str = "read") -> Iterator[None]:
 
 def _reason(error: BaseException) -> str:
     """What deltalake says on one line, without its colours, arrows and the places in its own code."""
-    lines = _DECORATION.sub("", str(error)).splitlines()
-    return " ".join(" ".join(line for line in lines if not _OWN_PLACE.match(line)).split())[:300]
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    lines = _DECORATION.sub("", text).splitlines()
+    return without_addresses(" ".join(" ".join(line for line in lines if not _OWN_PLACE.match(line)).split()))[:300]
 
 
 def _refuse_unknown_features(table: TableName, opened: DeltaTable) -> None:
@@ -183,8 +217,7 @@ def _deletion_vectors(opened: DeltaTable) -> dict[str, DeletedRows]:
 
 
 def _deletion_path(uri: str) -> str:
-    plain = unquote(uri)
-    return local_path(plain) or plain
+    return standard_uri(unquote(uri))
 
 
 def _partition_values(table: TableName, actions: pa.Table, layout: Layout) -> list[dict[str, str | None]]:
@@ -208,11 +241,11 @@ def _partition_values(table: TableName, actions: pa.Table, layout: Layout) -> li
 
 
 def _root(name: str) -> str:
-    return (local_path(name) or name).rstrip("/")
+    return str(ObjectUri.parse(name)) if is_object_uri(name) else (local_path(name) or name).rstrip("/")
 
 
 def _located(root: str, path: str) -> str:
     """A path of the log, unquoted, as an absolute path or URI: it may be one, or begin at the table's folder."""
-    if path.startswith("file:"):
-        return local_path(path) or path
-    return path if path.startswith("/") or "://" in path else f"{root}/{path}"
+    if path.startswith(("/", "file:")) or "://" in path:
+        return standard_uri(path)
+    return f"{root}/{path}"

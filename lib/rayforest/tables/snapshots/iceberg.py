@@ -15,19 +15,23 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rayforest.engine.stores.object_uri import refuse_credentials
 from rayforest.errors import ConfigError, InputError
 from rayforest.process_settings import ARROW_THREADS
 from rayforest.tables.batch import TableName
 from rayforest.tables.damage import errors_name_the_file
-from rayforest.tables.raw_file import LocalFile
+from rayforest.tables.raw_file import RawFile, raw_file
 from rayforest.tables.snapshots.layout import Entry, Layout, TableColumn, text_of
 from rayforest.tables.snapshots.live_rows import DeletedRows
-from rayforest.tables.snapshots.snapshot import DataFile, Snapshot, local_path, refuse_secrets, snapshot
+from rayforest.tables.snapshots.snapshot import DataFile, Snapshot, list_data_files, snapshot, standard_uri
+from rayforest.tables.snapshots.store_access import iceberg_properties, iceberg_uri, without_addresses
 
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile as IcebergFile
     from pyiceberg.table import DataScan, FileScanTask, Table
 
+ICEBERG_METADATA = ".metadata.json"
+"""How the files in a table's folder `metadata` end that say which snapshots it has."""
 _Places = Mapping[str, npt.NDArray[np.int64]]
 """Data file -> rows of it that one delete file names."""
 
@@ -53,20 +57,21 @@ def iceberg_snapshot(table: TableName) -> Snapshot:
         scan = opened.scan(snapshot_id=number)
         layout = Layout(tuple(_columns(opened, scan)))
         tasks = list(scan.plan_files())
-    root = local_path(opened.location()) or opened.location()
-    return snapshot(table, root, number, layout, _data_files(table, opened, layout, tasks))
+    root = standard_uri(opened.location())
+    return snapshot(table, root, number, layout, _data_files(table, opened, root, layout, tasks))
 
 
 def is_iceberg(folder: str | Path) -> bool:
     """Whether a folder of a file system is an Iceberg table."""
-    return any(Path(folder, "metadata").glob("*.metadata.json"))
+    return any(Path(folder, "metadata").glob(f"*{ICEBERG_METADATA}"))
 
 
 def _open(table: TableName) -> Table:
-    refuse_secrets(table.name)
+    refuse_credentials(table.name)
     try:
         from pyiceberg.catalog import load_catalog
         from pyiceberg.table import StaticTable
+        from pyiceberg.utils.config import Config
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"the {table} cannot be read",
@@ -76,8 +81,10 @@ def _open(table: TableName) -> Table:
         ) from error
     with _iceberg_errors(table):
         if table.name.endswith(".json"):
-            return StaticTable.from_metadata(table.name)
-        return load_catalog(table.catalog).load_table(table.name)
+            return StaticTable.from_metadata(iceberg_uri(table.name), iceberg_properties())
+        configured = Config()
+        own = configured.get_catalog_config(table.catalog or configured.get_default_catalog_name())
+        return load_catalog(table.catalog, **iceberg_properties(own)).load_table(table.name)
 
 
 @contextmanager
@@ -88,7 +95,7 @@ def _iceberg_errors(table: TableName) -> Iterator[None]:
     except (InputError, ConfigError):
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = without_addresses(" ".join(str(error).split()))[:300]
         raise InputError(
             f"the {table} cannot be read",
             expected="a table that pyiceberg reads, in a catalog that its configuration names",
@@ -110,7 +117,9 @@ def _columns(table: Table, scan: DataScan) -> Iterator[TableColumn]:
         )
 
 
-def _data_files(table: TableName, opened: Table, layout: Layout, tasks: list[FileScanTask]) -> Iterator[DataFile]:
+def _data_files(
+    table: TableName, opened: Table, root: str, layout: Layout, tasks: list[FileScanTask]
+) -> Iterator[DataFile]:
     from pyiceberg.manifest import FileFormat
 
     deletes: dict[str, _Places] = {}
@@ -121,44 +130,45 @@ def _data_files(table: TableName, opened: Table, layout: Layout, tasks: list[Fil
         places = []
         for delete in sorted(task.delete_files, key=lambda delete: delete.file_path):
             if delete.file_path not in deletes:
-                deletes[delete.file_path] = _deleted_by(table, delete)
+                deletes[delete.file_path] = _deleted_by(table, root, delete)
             places.append(deletes[delete.file_path].get(file.file_path, np.array([], np.int64)))
         deleted = DeletedRows.of(np.concatenate(places)) if places else DeletedRows()
-        uri = local_path(file.file_path) or file.file_path
+        uri = standard_uri(file.file_path)
         yield DataFile(uri, file.file_size_in_bytes, Entry(_partition_values(opened, layout, file), deleted))
 
 
-def _deleted_by(table: TableName, delete: IcebergFile) -> _Places:
+def _deleted_by(table: TableName, root: str, delete: IcebergFile) -> _Places:
     """What a file of position deletes, or of deletion vectors, says of each data file."""
     from pyiceberg.manifest import FileFormat
 
-    path = local_path(delete.file_path)
-    if path is None or delete.file_format not in (FileFormat.PARQUET, FileFormat.PUFFIN):
+    if delete.file_format not in (FileFormat.PARQUET, FileFormat.PUFFIN):
         raise _other_format(table, delete)
-    with errors_name_the_file(LocalFile(path)):
+    named = DataFile(standard_uri(delete.file_path), delete.file_size_in_bytes, Entry())
+    (found,) = list_data_files([named], root, f"the {table}")
+    file = raw_file(found)
+    with errors_name_the_file(file):
         if delete.file_format == FileFormat.PUFFIN:
-            return _deletion_vectors(path)
-        found = pq.read_table(path, columns=["file_path", "pos"], use_threads=ARROW_THREADS)
-    files = found.column("file_path").combine_chunks().dictionary_encode()
-    codes, rows = files.indices.to_numpy(zero_copy_only=False), found.column("pos").to_numpy()
-    return {name: rows[codes == code] for code, name in enumerate(files.dictionary.to_pylist())}
+            return _deletion_vectors(file)
+        rows = pq.read_table(file.open(), columns=["file_path", "pos"], use_threads=ARROW_THREADS)
+    files = rows.column("file_path").combine_chunks().dictionary_encode()
+    codes, places = files.indices.to_numpy(zero_copy_only=False), rows.column("pos").to_numpy()
+    return {name: places[codes == code] for code, name in enumerate(files.dictionary.to_pylist())}
 
 
-def _deletion_vectors(path: str) -> _Places:
+def _deletion_vectors(file: RawFile) -> _Places:
     from pyiceberg.table.deletion_vector import deletion_vectors_from_puffin_file
     from pyiceberg.table.puffin import PuffinFile
 
-    vectors = deletion_vectors_from_puffin_file(PuffinFile(Path(path).read_bytes()))
+    vectors = deletion_vectors_from_puffin_file(PuffinFile(file.begin(file.size)))
     return {vector.referenced_data_file: vector.to_vector().to_numpy() for vector in vectors}
 
 
 def _other_format(table: TableName, file: IcebergFile) -> InputError:
-    where = "" if local_path(file.file_path) is not None else " in an object store"
     return InputError(
         f"{file.file_path}, a file of the {table}, cannot be read",
-        expected="files in Parquet, on a file system",
-        found=f"{str(file.file_format.value).lower()}{where}",
-        next_step="rewrite the table's data files as Parquet, on a file system",
+        expected="files in Parquet",
+        found=str(file.file_format.value).lower(),
+        next_step="rewrite the table's data files as Parquet",
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from rayforest.errors import ConfigError, InputError
+from rayforest.engine.stores.object_uri import is_object_uri, provider_uri
+from rayforest.errors import InputError
 from rayforest.tables.batch import SourceFile, TableName
 from rayforest.tables.snapshots.layout import Entry, Layout
 
@@ -50,7 +50,7 @@ def snapshot(table: TableName, root: str, number: int, layout: Layout, files: It
         InputError: there is no file, or one is named twice, is not there any more, or not as long as the log says.
     """
     which = f"version {number}" if table.form == "delta" else f"snapshot {number}"
-    found = sorted((_listed(file, root, f"{which} of the {table}") for file in files), key=lambda f: f.path.encode())
+    found = sorted(list_data_files(list(files), root, f"{which} of the {table}"), key=lambda f: f.path.encode())
     if not found:
         raise InputError(
             f"the {table} has no data files in {which}",
@@ -67,21 +67,6 @@ def snapshot(table: TableName, root: str, number: int, layout: Layout, files: It
     return Snapshot(number, layout, found)
 
 
-def refuse_secrets(name: str) -> None:
-    """Refuse a URI that carries a password or a signature: it would end up in the plan.
-
-    Raises:
-        ConfigError: it does; the URI is not repeated.
-    """
-    parts = urlsplit(name) if "://" in name else None
-    if parts is not None and ("@" in parts.netloc or parts.query):
-        raise ConfigError(
-            f"the URI of a table in {parts.scheme}:// carries credentials or a signature",
-            expected="a URI without them",
-            next_step="give them in the environment, as the store's own tools take them",
-        )
-
-
 def local_path(uri: str) -> str | None:
     """The path of a file on a file system; None for an object. Nothing is unquoted."""
     if uri.startswith("file:"):
@@ -89,29 +74,63 @@ def local_path(uri: str) -> str | None:
     return None if "://" in uri else uri
 
 
-def _listed(file: DataFile, root: str, whose: str) -> SourceFile:
-    """The one place that looks at a data file before it is opened."""
-    if local_path(file.uri) is None:
-        raise InputError(
-            f"{file.uri}, a data file of {whose}, lies in an object store",
-            expected="files of a file system",
-            next_step="copy the table to a file system, or mount its store as one",
-        )
+def standard_uri(uri: str) -> str:
+    """A file's name as a log has it, as the absolute path or the URI by which it is read."""
+    return local_path(uri) or provider_uri(uri)
+
+
+def list_data_files(files: Sequence[DataFile], root: str, whose: str) -> Iterator[SourceFile]:
+    """The one place that looks at the files of a table before they are opened.
+
+    Args:
+        files: as its log names them.
+        root: as for `snapshot`.
+        whose: for errors.
+
+    Raises:
+        InputError: one is not there, or not as long as the log says.
+    """
+    objects = _objects([file.uri for file in files if is_object_uri(file.uri)], root, whose)
+    for file in files:
+        size, stamp = objects[file.uri] if file.uri in objects else _status(file, whose)
+        if size != file.size:
+            raise InputError(
+                f"{file.uri} is not the data file of {whose}",
+                expected=f"{file.size:,} bytes, as the table's log says",
+                found=f"{size:,} bytes",
+                next_step="something else has written to the table's folder: restore the file",
+            )
+        path = file.uri.removeprefix(f"{root.rstrip('/')}/")
+        yield SourceFile(path, file.uri, file.size, stamp, "parquet", file.entry.write())
+
+
+def _objects(uris: Sequence[str], root: str, whose: str) -> Mapping[str, tuple[int, str]]:
+    """URI -> size and etag."""
+    if not uris:
+        return {}
+    from rayforest.tables.snapshots.object_listing import look_up
+
+    found: dict[str, tuple[int, str]] = {}
+    for uri, seen in look_up(uris, root):
+        if isinstance(seen, OSError):
+            raise _unreadable(uri, whose, seen)
+        found[uri] = seen.size, seen.etag
+    return found
+
+
+def _status(file: DataFile, whose: str) -> tuple[int, str]:
+    """Size and time of the last change; no size of what is no file."""
     try:
         status = Path(file.uri).stat()
     except OSError as error:
-        gone = isinstance(error, FileNotFoundError)
-        raise InputError(
-            f"{file.uri}, a data file of {whose}, cannot be read",
-            found="no such file" if gone else (error.strerror or "").lower(),
-            next_step="name a newer version: a vacuum removes files of old ones" if gone else "see to its permissions",
-        ) from error
-    if not stat.S_ISREG(status.st_mode) or status.st_size != file.size:
-        raise InputError(
-            f"{file.uri} is not the data file of {whose}",
-            expected=f"{file.size:,} bytes, as the table's log says",
-            found=f"{status.st_size:,} bytes",
-            next_step="something else has written to the table's folder: restore the file",
-        )
-    path = file.uri.removeprefix(f"{root.rstrip('/')}/")
-    return SourceFile(path, file.uri, file.size, str(status.st_mtime_ns), "parquet", file.entry.write())
+        raise _unreadable(file.uri, whose, error) from error
+    return status.st_size if stat.S_ISREG(status.st_mode) else -1, str(status.st_mtime_ns)
+
+
+def _unreadable(uri: str, whose: str, error: OSError) -> InputError:
+    gone = isinstance(error, FileNotFoundError)
+    return InputError(
+        f"{uri}, a data file of {whose}, cannot be read",
+        found="no such file" if gone else (error.strerror or str(error)).lower(),
+        next_step="name a newer version: a vacuum removes files of old ones" if gone else "see to its permissions",
+    )
