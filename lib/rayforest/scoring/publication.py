@@ -5,8 +5,9 @@ again, such as after a crash between our manifest and the commit, adds nothing. 
 the log, of which each version is created once: the second one looks again.
 
 Data files stand below the table's folder, under the plan key. They are hard links where both lie on one file system,
-and copies otherwise. The protocol allows paths outside of the folder, but many readers do not find such files (Polars
-and deltalake's own pyarrow dataset among them), and whoever cleaned up the one would take files from the other.
+copies that the store makes where both lie in one bucket of S3, and copies of ours otherwise. The protocol allows paths
+outside of the folder, but many readers do not find such files (Polars and deltalake's own pyarrow dataset among them),
+and whoever cleaned up the one would take files from the other.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ import pyarrow as pa
 from rayforest.engine.executors import Executor, InProcess
 from rayforest.engine.manifest import Manifest
 from rayforest.engine.stores.local import LocalStore
+from rayforest.engine.stores.object_uri import is_object_uri
 from rayforest.engine.stores.opening import open_store
+from rayforest.engine.stores.requests import in_parallel
 from rayforest.engine.stores.store import Store
 from rayforest.errors import ConfigError, FormatError
 from rayforest.project.sections import Project, Stage
 from rayforest.scoring.delta_columns import delta_schema, refuse_unfit
 from rayforest.tables.snapshots.delta import delta_errors, delta_uri, is_delta_uri, open_delta, require_deltalake
+from rayforest.tables.snapshots.store_access import delta_options
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable, Schema
@@ -38,6 +42,8 @@ _FEW_BYTES = 64 << 20
 """Copied up to here takes less time than to start a worker process."""
 _FILES_A_TASK = 16
 _READ_BYTES = 1 << 20
+_COPY_BYTES = 5 << 30
+"""That S3 copies in one request, at most."""
 _TRIES = 100
 """Of a commit that others overtake; each time one of them has got through."""
 _STAGES: tuple[Stage, ...] = ("prepared", "tuned", "bundle", "scored")
@@ -117,7 +123,7 @@ class Publication:
             if opened is not None:
                 refuse_unfit(self.table, opened, columns)
             files = list(_files(manifest))
-            _bring(manifest.store, open_store(self.table), files, executor)
+            _bring(manifest.store, open_store(self.table), manifest.key, files, executor)
             added = self._add(files, columns, app)
         opened = open_delta(self.table)
         return {"delta": self.table, "version": opened.version(), "added": added}
@@ -148,7 +154,13 @@ class Publication:
             with delta_errors(f"the Delta table {self.table}", "written"):
                 try:
                     if opened is None:
-                        create_table_with_add_actions(delta_uri(self.table), columns, adds, commit_properties=told)
+                        create_table_with_add_actions(
+                            delta_uri(self.table),
+                            columns,
+                            adds,
+                            storage_options=delta_options(self.table),
+                            commit_properties=told,
+                        )
                         return True
                     refuse_unfit(self.table, opened, columns)
                     opened.create_write_transaction([*adds], "append", columns, commit_properties=told)
@@ -168,29 +180,40 @@ def _files(manifest: Manifest) -> Iterator[_File]:
             yield _File(row["path"], row["rows_out"], row["bytes"], row["sha256"])
 
 
-def _bring(source: Store, target: Store, files: list[_File], executor: Executor) -> None:
-    """The files into the table's folder, by the executor where they have to be copied and are many."""
-    linked = isinstance(source, LocalStore) and isinstance(target, LocalStore)
-    much = not linked and sum(file.size for file in files) > _FEW_BYTES
+def _bring(source: Store, target: Store, key: str, files: list[_File], executor: Executor) -> None:
+    """The files that are not there yet into the table's folder, by the executor where there is much to move."""
+    # whole and durable, or not there: see Store.open_write
+    there = {entry.path: entry.size for entry in target.list(key)}
+    left = [file for file in files if there.get(file.path) != file.size]
+    if left and _shared(source, target, left[0]):  # so are the others, on the spot
+        nearest: Executor = InProcess()
+        left = left[1:]
+    else:
+        nearest = executor if sum(file.size for file in left) > _FEW_BYTES else InProcess()
+    batches = [left[at : at + _FILES_A_TASK] for at in range(0, len(left), _FILES_A_TASK)]
 
     def bring(batch: list[_File]) -> None:
-        for file in batch:
-            _bring_one(source, target, file)
+        shared = in_parallel(target, lambda file: _shared(source, target, file), batch)
+        for file, done in zip(batch, shared, strict=True):
+            if not done:
+                _copy(source, target, file)
 
-    batches = [files[at : at + _FILES_A_TASK] for at in range(0, len(files), _FILES_A_TASK)]
-    for outcome in (executor if much else InProcess()).stream(bring, batches):
+    for outcome in nearest.stream(bring, batches):
         outcome.result()
 
 
-def _bring_one(source: Store, target: Store, file: _File) -> None:
-    if target.size(file.path) == file.size:  # whole and durable, or not there: see Store.open_write
-        return
-    if (
-        isinstance(source, LocalStore)
-        and isinstance(target, LocalStore)
-        and target.link(source.locate(file.path), file.path)
-    ):
-        return
+def _shared(source: Store, target: Store, file: _File) -> bool:
+    """Give the file its place in the table without reading it, where both lie on one file system or in one bucket."""
+    if isinstance(source, LocalStore) and isinstance(target, LocalStore):
+        return target.link(source.locate(file.path), file.path)
+    if is_object_uri(source.uri) and is_object_uri(target.uri) and file.size <= _COPY_BYTES:
+        from rayforest.engine.stores.object_store import ObjectStore
+
+        return isinstance(source, ObjectStore) and isinstance(target, ObjectStore) and target.copy(source, file.path)
+    return False
+
+
+def _copy(source: Store, target: Store, file: _File) -> None:
     digest = hashlib.sha256()
     with source.open_read(file.path) as stream, target.open_write(file.path) as copy:
         while chunk := stream.read(_READ_BYTES):

@@ -111,6 +111,14 @@ class Bucket:
 
         self._request(key, call)
 
+    def copy(self, source: str, key: str) -> None:
+        """Give an object of the bucket a second key, whole or not at all; the bytes stay in the store.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+        self._request(source, lambda store: obstore.copy(store, source, key))
+
     def walk(self, folder: str, begin: str = "") -> Iterator[ObjectMeta]:
         """Every object in a folder and below it, as the store sends them, a page at a time.
 
