@@ -12,8 +12,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.feather as feather
 import pytest
+from deltalake import DeltaTable, write_deltalake
 from object_servers import bucket_client, put_objects
-from small_projects import orders, write_orders, write_project
+from small_projects import PROJECT, orders, write_orders, write_project
 
 import rayforest
 from rayforest.engine.publish import read_manifest
@@ -110,6 +111,45 @@ def test_the_whole_path_gives_the_same_bytes_from_bucket_to_bucket(s3: str, tmp_
         assert result(remote.stage(stage)) == result(local.stage(stage)), stage
     assert result(remote.stage("tuned"))["booster.txt"] == result(local.stage("tuned"))["booster.txt"]
     assert rayforest.run(remote).scored.resumed
+
+
+def write_delta(folder: Path) -> Path:
+    """900 orders in FOLDER/raw, by shop; version 2 has lost some of them."""
+    table = folder / "raw"
+    for number in range(2):
+        frame = orders(450, seed=number, first=450 * number).with_columns(shop=pl.lit(f"s {number}"))
+        write_deltalake(table, frame.to_arrow(), partition_by=["shop"], mode="append")
+    DeltaTable(table).delete("visits = 2")
+    return table
+
+
+@pytest.mark.parametrize("version", ["", ", version = 1"], ids=["newest", "named"])
+def test_a_delta_table_gives_the_same_bytes_from_a_bucket_as_from_a_disk(s3: str, tmp_path: Path, version: str) -> None:
+    put_raw(s3, write_delta(tmp_path))
+    path = write_project(
+        tmp_path,
+        PROJECT.replace('source = "raw"', f'source = {{ delta = "raw"{version} }}'),
+        data=DIRT,
+        score='carry = ["shop"]',
+        features='shop = "shop"',
+        run="shard_rows = 200",
+    )
+    settings = [f'data.source={{ delta = "{s3}/raw"{version} }}', f'project.root="{s3}/out"']
+    local = rayforest.load_project(path)
+    remote = rayforest.load_project(path, [*settings, f'score.publish.delta="{s3}/published"'])
+    rayforest.run(local)
+    told = rayforest.run(remote).scored
+    for stage in ("prepared", "bundle", "scored"):
+        assert result(remote.stage(stage)) == result(local.stage(stage)), stage
+    assert told.facts.published == {"delta": f"{s3}/published", "version": 0, "added": True}
+    assert rayforest.run(remote).scored.resumed
+
+
+def test_init_proposes_the_delta_table_in_a_bucket(s3: str, tmp_path: Path) -> None:
+    put_raw(s3, write_delta(tmp_path))
+    text = starter_project(f"{s3}/raw", target="bought")
+    assert f'source = {{ delta = "{s3}/raw" }}' in text
+    assert text == starter_project(str(tmp_path / "raw"), target="bought").replace(f'"{tmp_path}/raw"', f'"{s3}/raw"')
 
 
 def test_init_writes_the_same_project_for_a_bucket_as_for_a_folder(s3: str, tmp_path: Path) -> None:
