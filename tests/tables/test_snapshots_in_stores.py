@@ -19,11 +19,18 @@ from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from real_data import needs_shared_data
+from small_projects import Ran
 from snapshot_tables import Read, add, delta, field, read_snapshot, write_log
 from test_delta import GOLDEN, GOLDEN_TABLES
 
+import rayforest
+from rayforest.engine.executors import InProcess
+from rayforest.engine.publish import read_manifest
 from rayforest.engine.stores.bucket import Bucket
+from rayforest.engine.stores.object_uri import provider_uri
+from rayforest.engine.stores.opening import open_store
 from rayforest.errors import ConfigError, InputError
+from rayforest.scoring.publication import Publication
 from rayforest.tables.batch import Source
 from rayforest.tables.reading import find_files, list_files, read
 
@@ -313,3 +320,53 @@ def test_a_folder_of_an_iceberg_table_is_no_folder_of_plain_files(lake: str) -> 
 def test_the_keys_of_a_profile_open_an_iceberg_table(lake: str, of_a_profile: FaultProxy) -> None:
     assert read_snapshot(iceberg(lake)).table.num_rows == 8
     assert any(".metadata.json" in exchange.target for exchange in of_a_profile.exchanges)
+
+
+# ---- Google and Azure
+
+
+@pytest.mark.parametrize("cloud", ["gs", "az"])
+def test_tables_in_google_and_azure_are_read_and_published_to(
+    cloud: str, request: pytest.FixtureRequest, grown: Path, ran: Ran, tmp_path: Path
+) -> None:
+    uri = request.getfixturevalue(cloud)
+    store = open_store(f"{uri}/grown")
+    for file in sorted(path for path in grown.rglob("*") if path.is_file()):
+        assert store.create(str(file.relative_to(grown)), file.read_bytes())
+    remote = read_snapshot(delta(f"{uri}/grown"))
+    assert told(remote) == told(read_snapshot(delta(grown)))
+    assert {file.uri.partition("://")[0] for file in remote.files} == {cloud}
+    rayforest.score(ran.folder / "project.toml", overrides=[f'score.destination="{tmp_path}/scored"'], replace=True)
+    manifest = read_manifest(tmp_path / "scored")
+    outcomes = [Publication(f"{uri}/table", "p").commit(manifest, InProcess()) for _ in range(2)]
+    assert [(outcome["version"], outcome["added"]) for outcome in outcomes] == [(0, True), (0, False)]
+    names = ["id", "prediction"]
+    found = read_snapshot(delta(f"{uri}/table"), names).table
+    assert found.equals(rayforest.read(tmp_path / "scored").select(names).collect().to_arrow().cast(found.schema))
+
+
+def test_a_connection_string_of_azure_opens_a_table(az: str, grown: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(f"{az}/grown")
+    for file in sorted(path for path in grown.rglob("*") if path.is_file()):
+        assert store.create(str(file.relative_to(grown)), file.read_bytes())
+    names = {"AccountName": "ACCOUNT_NAME", "AccountKey": "ACCOUNT_KEY", "BlobEndpoint": "ENDPOINT"}
+    parts = {part: os.environ[f"AZURE_STORAGE_{name}"] for part, name in names.items()}
+    for name in names.values():
+        monkeypatch.delenv(f"AZURE_STORAGE_{name}")
+    text = ";".join(f"{part}={value}" for part, value in parts.items())
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
+    assert told(read_snapshot(delta(f"{az}/grown"))) == told(read_snapshot(delta(grown)))
+
+
+@pytest.mark.parametrize(
+    ("written", "read_as"),
+    [
+        ("s3a://bucket/a b/c", "s3://bucket/a b/c"),
+        ("gcs://bucket/a", "gs://bucket/a"),
+        ("abfss://box@account.dfs.core.windows.net/a/b", "az://box/a/b"),
+        ("wasbs://box@account.blob.core.windows.net/a", "az://box/a"),
+        ("s3://bucket/a@b:c/d", "s3://bucket/a@b:c/d"),
+    ],
+)
+def test_files_go_by_the_schemes_that_we_use(written: str, read_as: str) -> None:
+    assert provider_uri(written) == read_as

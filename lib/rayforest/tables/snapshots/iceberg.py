@@ -24,7 +24,7 @@ from rayforest.tables.raw_file import RawFile, raw_file
 from rayforest.tables.snapshots.layout import Entry, Layout, TableColumn, text_of
 from rayforest.tables.snapshots.live_rows import DeletedRows
 from rayforest.tables.snapshots.snapshot import DataFile, Snapshot, list_data_files, snapshot, standard_uri
-from rayforest.tables.snapshots.store_access import iceberg_properties, iceberg_uri, without_addresses
+from rayforest.tables.snapshots.store_access import iceberg_properties, without_addresses
 
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile as IcebergFile
@@ -81,7 +81,7 @@ def _open(table: TableName) -> Table:
         ) from error
     with _iceberg_errors(table):
         if table.name.endswith(".json"):
-            return StaticTable.from_metadata(iceberg_uri(table.name), iceberg_properties())
+            return StaticTable.from_metadata(table.name, iceberg_properties())
         configured = Config()
         own = configured.get_catalog_config(table.catalog or configured.get_default_catalog_name())
         return load_catalog(table.catalog, **iceberg_properties(own)).load_table(table.name)

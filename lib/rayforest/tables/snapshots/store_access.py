@@ -31,17 +31,13 @@ _DELTA = {
 }
 """Scheme -> what it is called here -> in deltalake."""
 _ICEBERG = {
-    "s3": {
-        "endpoint": "s3.endpoint",
-        "region": "s3.region",
-        "access_key_id": "s3.access-key-id",
-        "secret_access_key": "s3.secret-access-key",
-        "token": "s3.session-token",
-    },
-    "gs": {"endpoint": "gcs.service.host"},
-    "az": {"account": "adls.account-name", "account_key": "adls.account-key", "sas_key": "adls.sas-token"},
+    "endpoint": "s3.endpoint",
+    "region": "s3.region",
+    "access_key_id": "s3.access-key-id",
+    "secret_access_key": "s3.secret-access-key",
+    "token": "s3.session-token",
 }
-"""The same in pyiceberg."""
+"""The same of S3 in pyiceberg; for Google and Azure it is told nothing."""
 _ADDRESS = re.compile(r"https?://")
 
 
@@ -60,25 +56,16 @@ def delta_options(name: str) -> dict[str, str]:
 
 
 def iceberg_properties(own: Mapping[str, object] | None = None) -> dict[str, Any]:
-    """Properties of pyiceberg's FileIO, of all stores: a table's files may lie in several.
+    """Properties of pyiceberg's FileIO.
 
     Args:
-        own: a catalog's own properties, which come back, too. Where they say something of a store, nothing is added.
+        own: a catalog's own properties, which come back, too. Where they say something of S3, nothing is added.
 
     Raises:
         ConfigError: the environment is incomplete.
     """
-    told = {name: value for scheme, names in _ICEBERG.items() for name, value in _told(scheme, names).items()}
-    stores = {name.partition(".")[0] for name in own or ()}
-    return {name: value for name, value in told.items() if name.partition(".")[0] not in stores} | dict(own or {})
-
-
-def iceberg_uri(name: str) -> str:
-    """As pyiceberg takes it, which knows Azure's containers only together with their account."""
-    if not name.startswith("az://"):
-        return name
-    place, account = ObjectUri.parse(name), _told("az", {"account": "account"}).get("account", "")
-    return f"abfss://{place.bucket}@{account}.dfs.core.windows.net/{place.key}"
+    own = dict(own or {})
+    return own if any(name.startswith("s3.") for name in own) else _told("s3", _ICEBERG) | own
 
 
 def without_addresses(text: str) -> str:
