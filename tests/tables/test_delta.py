@@ -216,6 +216,14 @@ def test_a_file_of_which_every_row_is_deleted_is_read_as_one_without_rows(tmp_pa
         [inspect(file, source, shard_rows=9) for file in listed]
 
 
+def test_rows_are_deleted_in_a_table_that_is_reached_by_a_link(tmp_path: Path) -> None:
+    files = [add(tmp_path / "there", "f.parquet", pa.table({"id": [1, 2, 3]}), deleted=[1])]
+    write_log(tmp_path / "there", [field("id", "long")], files, features=["deletionVectors"])
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    found = read_snapshot(delta(tmp_path / "link"))
+    assert found.table.column("id").to_pylist() == [1, 3]
+
+
 def test_a_deletion_makes_another_input_of_the_same_file(tmp_path: Path) -> None:
     data = pa.table({"id": [1, 2, 3]})
     identities, before = [], []

@@ -5,6 +5,7 @@ The protocol: https://github.com/delta-io/delta/blob/master/PROTOCOL.md
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -190,7 +191,7 @@ def _column(field: pa.Field, mapping: str) -> TableColumn:
 def _data_files(table: TableName, opened: DeltaTable, layout: Layout) -> Iterator[DataFile]:
     with delta_errors(f"the {table}"):
         actions = pa.table(opened.get_add_actions(flatten=False))
-        deleted = _deletion_vectors(opened)
+        deleted = _deletion_vectors(opened, _root(table.name))
     partitions = _partition_values(table, actions, layout)
     columns = (actions.column("path").to_pylist(), actions.column("size_bytes").to_pylist())
     for path, size, values in zip(*columns, partitions, strict=True):
@@ -205,19 +206,23 @@ def _data_files(table: TableName, opened: DeltaTable, layout: Layout) -> Iterato
         )
 
 
-def _deletion_vectors(opened: DeltaTable) -> dict[str, DeletedRows]:
+def _deletion_vectors(opened: DeltaTable, root: str) -> dict[str, DeletedRows]:
+    """Of each data file that has some, by its absolute path or URI."""
     if "deletionVectors" not in (opened.protocol().reader_features or ()):
         return {}
     deleted = {}
     for batch in pa.RecordBatchReader.from_stream(opened.deletion_vectors()):
         for uri, kept in zip(batch.column("filepath").to_pylist(), batch.column("selection_vector"), strict=True):
             # one value a row up to the last deleted one, at least; rows beyond it are kept
-            deleted[_deletion_path(uri)] = DeletedRows.of(np.flatnonzero(~kept.values.to_numpy(zero_copy_only=False)))
+            gone = np.flatnonzero(~kept.values.to_numpy(zero_copy_only=False))
+            deleted[_below(root, standard_uri(unquote(uri)))] = DeletedRows.of(gone)
     return deleted
 
 
-def _deletion_path(uri: str) -> str:
-    return standard_uri(unquote(uri))
+def _below(root: str, uri: str) -> str:
+    """The same file below the table's folder as it is named, of which deltalake has followed the links."""
+    real = os.path.realpath(root)
+    return root + uri.removeprefix(real) if uri.startswith(f"{real}/") else uri
 
 
 def _partition_values(table: TableName, actions: pa.Table, layout: Layout) -> list[dict[str, str | None]]:
