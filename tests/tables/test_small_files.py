@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from parquet_decoders import by_arrow
 
 from rayforest.engine.shards import RowRange, Shard, plan_shards
 from rayforest.errors import InputError
@@ -66,7 +67,8 @@ def as_values(batches: list[RawBatch]) -> list[tuple[str, list[int], list[str], 
 
 def assert_read_as_alone(folder: Path, columns: list[str], optional: tuple[str, ...] = ()) -> None:
     source, parts = planned(folder)
-    alone = [batch for part in parts for batch in read(part, source, columns, optional=optional)]
+    with by_arrow():
+        alone = [batch for part in parts for batch in read(part, source, columns, optional=optional)]
     assert as_values([batch for _, batch in read_placed(parts, source, columns, optional=optional)]) == as_values(alone)
 
 

@@ -19,13 +19,10 @@ from rayforest.tables.batch import BATCH_ROWS, RawBatch
 from rayforest.tables.columnar import check_names, decoded_names, stored_batch
 from rayforest.tables.contents import other_format
 from rayforest.tables.damage import changed_file, errors_name_the_file
+from rayforest.tables.polars_decoding import GroupReader, read_alike
 from rayforest.tables.raw_file import Range, RawFile
 
 _MAGIC = b"PAR1"
-_NEXT_INT32 = b"\x15"
-"""Field after the last one, of type int32."""
-_PAGE_KINDS = (b"\x2c", b"\x4c", b"\x5c")
-"""Field 5, 7 or 8 after field 3, a struct: data page, dictionary page, data page of version 2."""
 _MAGIC_ENCRYPTED = b"PARE"
 
 
@@ -77,24 +74,6 @@ def _footer(file: RawFile, stream: pa.NativeFile) -> bytes:
         )
     stream.seek(size - 8 - length)
     return bytes(stream.read(length))
-
-
-def has_page_checksums(file: RawFile) -> bool:
-    """Whether the first page of a file has a checksum, or where nothing tells: it is not where it is in most files.
-
-    Reads the header in Thrift's compact protocol: three numbers, then the checksum or one of the page's own headers.
-    """
-    with errors_name_the_file(file):
-        header = file.begin(len(_MAGIC) + 32)[len(_MAGIC) :]
-    at = 0
-    for _ in range(3):
-        if header[at : at + 1] != _NEXT_INT32:
-            return True
-        at += 1
-        while header[at : at + 1] >= b"\x80":
-            at += 1
-        at += 1
-    return header[at : at + 1] not in _PAGE_KINDS
 
 
 @dataclass(frozen=True)
@@ -162,29 +141,41 @@ def _pieces(metadata: pq.FileMetaData) -> tuple[Piece, ...]:
 
 def parquet_schema(file: RawFile) -> pa.Schema:
     """The Arrow schema of a file."""
-    with _opened(file) as opened:
+    with _opened(file) as (opened, _):
         return decoded_names(opened.schema_arrow)
 
 
 def read_parquet(
     file: RawFile, row_range: RowRange, columns: Sequence[str], optional: Sequence[str] = ()
 ) -> Iterator[RawBatch]:
-    """The rows of a range: the asked columns, and those of the optional ones that the file has, page by page.
+    """The rows of a range: the asked columns, and those of the optional ones that the file has.
+
+    Row groups are decoded by Polars where that gives the same, and page by page by Arrow where not.
 
     Raises:
         InputError: the file is not the one that was planned, is damaged (page checksums are verified where it has
             them), or lacks a column.
     """
-    with _opened(file, row_range.identity) as opened:
+    with _opened(file, row_range.identity) as (opened, footer):
         stored = opened.schema_arrow
         names = [*columns, *(name for name in optional if name in stored.names)]
         check_names(file.uri, tuple(names), stored)
-        groups = list(_groups(opened.metadata, row_range))
+        metadata, groups = opened.metadata, list(_groups(opened.metadata, row_range))
+        places = _places(metadata, names)
+        polars = GroupReader(file, metadata, footer, places, read_alike(names, stored))
         for place, (index, group_start, low, high) in enumerate(groups):
+            chunks = list(_chunks(file, metadata, [index], places))
             later = (next_index for next_index, *_ in groups[place + 1 :])
-            file.hold(_chunks(file, opened.metadata, [index], names), _chunks(file, opened.metadata, later, names))
+            file.hold(chunks, _chunks(file, metadata, later, places))
+            decoded = polars.read(index, group_start, (low, high), chunks)
+            if decoded is not None:
+                for table, start in decoded:
+                    yield RawBatch(row_range.path, np.arange(start, start + table.num_rows) + group_start, table)
+                continue
             for table, start in _group(opened, index, names, low, high):
                 yield stored_batch(row_range.path, table, np.arange(start, start + table.num_rows) + group_start)
+        if polars.was_used and not file.pinned and footer_identity(file) != row_range.identity:
+            raise changed_file(file.uri)  # Polars opened it by its path
 
 
 def _groups(metadata: pq.FileMetaData, row_range: RowRange) -> Iterator[tuple[int, int, int, int]]:
@@ -198,10 +189,15 @@ def _groups(metadata: pq.FileMetaData, row_range: RowRange) -> Iterator[tuple[in
         group_start += group_rows
 
 
-def _chunks(file: RawFile, metadata: pq.FileMetaData, groups: Iterable[int], columns: Sequence[str]) -> Iterator[Range]:
-    """Where the columns of row groups lie, as far as a damaged footer says so: nothing is computed for a local file."""
-    names, size = set(columns), file.size
-    places = [place for place in range(metadata.num_columns) if metadata.schema.column(place).path in names]
+def _places(metadata: pq.FileMetaData, columns: Sequence[str]) -> list[int]:
+    """Where columns stand among those of the metadata."""
+    names = set(columns)
+    return [place for place in range(metadata.num_columns) if metadata.schema.column(place).path in names]
+
+
+def _chunks(file: RawFile, metadata: pq.FileMetaData, groups: Iterable[int], places: Sequence[int]) -> Iterator[Range]:
+    """Where the columns of row groups lie, as far as a damaged footer says so."""
+    size = file.size
     for index in groups:
         group = metadata.row_group(index)
         for place in places:
@@ -234,13 +230,14 @@ def _group(
 
 
 @contextmanager
-def _opened(file: RawFile, identity: str | None = None) -> Iterator[pq.ParquetFile]:
-    """A file; with an identity, only if it still has that one."""
+def _opened(file: RawFile, identity: str | None = None) -> Iterator[tuple[pq.ParquetFile, bytes]]:
+    """A file and its footer; with an identity, only if it still has that one."""
     with errors_name_the_file(file), file.open() as stream:
-        if identity is not None and identity_of(file.size, _footer(file, stream)) != identity:
+        footer = _footer(file, stream)
+        if identity is not None and identity_of(file.size, footer) != identity:
             raise changed_file(file.uri)
         with _parquet_file(stream) as opened:
-            yield opened
+            yield opened, footer
 
 
 def _parquet_file(stream: pa.NativeFile) -> pq.ParquetFile:

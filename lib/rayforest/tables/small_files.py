@@ -1,32 +1,23 @@
-"""Many small Parquet files in one read, with Polars, which such a file costs half of what it costs Arrow.
-
-Arrow remains what decides. Only columns that both read alike are read here, only files that are as planned and have no
-page checksums, which Polars does not verify; whatever Polars refuses is left to Arrow, which says what is wrong.
-"""
+"""Many small Parquet files in one read, with Polars (see `polars_decoding`): opening them costs most of the time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rayforest.engine.shards import RowRange
 from rayforest.errors import InputError
 from rayforest.tables.batch import BATCH_ROWS
-from rayforest.tables.columnar import can_read, plain_schema
-from rayforest.tables.parquet import (
-    footer_bytes,
-    has_page_checksums,
-    identity_of,
-    metadata_of,
-    parquet_schema,
-)
+from rayforest.tables.parquet import footer_bytes, identity_of, metadata_of, parquet_schema
+from rayforest.tables.polars_decoding import as_table, decode, has_page_checksums, read_alike
 from rayforest.tables.raw_file import LocalFile, RawFile
 
 SMALL_ROWS = 16_384
 """Rows of a file up to which opening it costs more than decoding it."""
+_FIRST_PAGE = 4
+"""Where it begins in a file, nearly always."""
 
 
 def groups_of_small_files(ranges: Sequence[RowRange]) -> Iterator[list[RowRange]]:
@@ -62,7 +53,7 @@ def read_small_files(
         table = _read(ranges, files, columns, optional)
         if table is None or not _are_alike(ranges, files, table.schema):
             return None
-    except (InputError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
+    except (InputError, OSError):
         return None
     tables, at = [], 0
     for row_range in ranges:
@@ -75,20 +66,15 @@ def _read(
     ranges: Sequence[RowRange], files: Sequence[RawFile], columns: Sequence[str], optional: Sequence[str]
 ) -> pa.Table | None:
     stored = parquet_schema(files[0])
-    names = (*columns, *(name for name in optional if name in stored.names))
-    if not names or not can_read(names, stored):
-        return None
-    plain = plain_schema(pa.schema([stored.field(name) for name in names]))
-    if not all(_is_read_alike(field.type) for field in plain):
+    plain = read_alike([*columns, *(name for name in optional if name in stored.names)], stored)
+    if plain is None:
         return None
     # Polars reads local files; what comes from a store is read here, once, of one etag
     places = [file.uri if isinstance(file, LocalFile) else file.begin(file.size) for file in files]
-    scan = pl.scan_parquet(places, glob=False, hive_partitioning=False)  # type: ignore[arg-type]  # all of one schema
-    frame = scan.select(names).collect()
-    rows = sum(row_range.rows for row_range in ranges)
-    if frame.height != rows or frame.schema != pl.DataFrame(plain.empty_table()).schema:
+    frame = decode(places, plain)
+    if frame is None or frame.height != sum(row_range.rows for row_range in ranges):
         return None
-    return frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(plain)  # text only, to the width of its offsets
+    return as_table(frame, plain)
 
 
 def _are_alike(ranges: Sequence[RowRange], files: Sequence[RawFile], schema: pa.Schema) -> bool:
@@ -100,7 +86,7 @@ def _are_alike(ranges: Sequence[RowRange], files: Sequence[RawFile], schema: pa.
     first = None
     for row_range, file in zip(ranges, files, strict=True):
         footer = footer_bytes(file)
-        if identity_of(file.size, footer) != row_range.identity or has_page_checksums(file):
+        if identity_of(file.size, footer) != row_range.identity or has_page_checksums(file, _FIRST_PAGE):
             return False
         if with_times:
             metadata = metadata_of(footer)
@@ -114,18 +100,3 @@ def _arrow_schema(metadata: pq.FileMetaData) -> bytes | None:
     """What the writer says of its columns beside the file's own schema: units of time, above all."""
     said: dict[bytes, bytes] = metadata.metadata or {}
     return said.get(b"ARROW:schema")
-
-
-def _is_read_alike(stored: pa.DataType) -> bool:
-    """Times with a zone are left out: Arrow and Polars do not find it in the same places."""
-    types = pa.types
-    return bool(
-        types.is_integer(stored)
-        or types.is_float32(stored)
-        or types.is_float64(stored)
-        or types.is_boolean(stored)
-        or types.is_string(stored)
-        or types.is_large_string(stored)
-        or types.is_date32(stored)
-        or (types.is_timestamp(stored) and stored.tz is None)
-    )
