@@ -41,8 +41,9 @@ bench: $(READY)           ## every benchmark; results go to benchmarks/results. 
 chaos: $(READY)           ## kill processes for a long time, and write down what held
 	$(BIN)/python -m tests.chaos.long
 
-fuzz: $(READY)            ## convert thousands of random models
+fuzz: $(READY)            ## convert thousands of random models, and try many more examples of every generated test
 	$(BIN)/python -m tests.onnx.fuzz --seeds 5000
+	RAYFOREST_EXAMPLES_TIMES=20 $(BIN)/python -m pytest -n 2 --dist worksteal -m hypothesis
 
 azurite: $(READY)         ## Azure's emulator, for the tests that skip without it; needs Node.js (npm) and 400 MB
 	npm install --no-audit --no-fund --prefix $(VENV)/azurite azurite@3.37.0

@@ -6,14 +6,14 @@ import os
 import signal
 
 import pytest
+from examples import examples
 from hypothesis import settings
 
 from rayforest.process_settings import ONE_THREAD
 
 pytest_plugins = ["built_projects", "object_servers", "cloud_servers", "shared_cluster"]
 
-# The same examples in every run, and no clock: a busy machine fails no test.
-settings.register_profile("rayforest", derandomize=True, deadline=None, database=None)
+settings.register_profile("rayforest", examples(40))
 settings.load_profile("rayforest")
 
 # A shell that starts the tests in the background lets them ignore Ctrl-C, which some of them send to themselves.

@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -28,21 +30,23 @@ from violence import (
 
 from rayforest.engine.own_ray.head import client_settings, present_token
 
-SHARDS, ROWS = 30, 200
+SHARDS, ROWS = 20, 200
 Case = Callable[[Path, random.Random], str]
 
 
-def undisturbed(folder: Path) -> list[bytes]:
-    """What the same job writes when nobody disturbs it."""
-    job = Job(folder / "undisturbed")
-    job.finish(pause=0)
-    return contents(job.destination)
+@cache
+def undisturbed() -> list[bytes]:
+    """What the job writes when nobody disturbs it."""
+    with tempfile.TemporaryDirectory() as folder:
+        job = Job(Path(folder))
+        job.finish(pause=0)
+        return contents(job.destination)
 
 
-def judged(job: Job, folder: Path) -> None:
+def judged(job: Job) -> None:
     """Every row once, the same bytes as undisturbed, and nothing left lying about."""
     rows_once(job.destination, SHARDS, ROWS)
-    assert contents(job.destination) == undisturbed(folder)
+    assert contents(job.destination) == undisturbed()
     assert unnamed_files(job.destination) == set()
 
 
@@ -60,7 +64,7 @@ def killed_driver(executor: str) -> Case:
                 kills += 1
         left = SHARDS - job.finished_shards()
         result = job.finish(pause=0)
-        judged(job, folder)
+        judged(job)
         return f"{kills} kills, {SHARDS - left} shards kept, {result['resumed']} resumed"
 
     return case
@@ -76,7 +80,7 @@ def killed_workers(folder: Path, rng: random.Random) -> str:
         pause(rng, 0.1)
         killed += send(job.attempts()[-1][1], signal.SIGKILL)
     ended(driver)
-    judged(job, folder)
+    judged(job)
     return f"{killed} workers killed, {len(job.attempts())} attempts at {SHARDS} shards"
 
 
@@ -101,7 +105,7 @@ def killed_node(folder: Path, rng: random.Random) -> str:
             ended(driver)
         finally:
             cluster.shutdown()
-    judged(job, folder)
+    judged(job)
     return f"{len(job.attempts())} attempts at {SHARDS} shards"
 
 
@@ -115,7 +119,7 @@ def stopped_worker(folder: Path, rng: random.Random) -> str:
     wait_until(lambda: [s for s, _ in job.attempts()].count(shard) > 1 or not alive(pid), "another attempt", driver)
     send(pid, signal.SIGCONT)
     ended(driver)
-    judged(job, folder)
+    judged(job)
     return f"shard {shard} had {[s for s, _ in job.attempts()].count(shard)} attempts"
 
 
@@ -134,7 +138,7 @@ def zombie_driver(executor: str) -> Case:
             send(pid, signal.SIGCONT)
         assert ended(zombie)["rows_in"] == SHARDS * ROWS
         assert contents(job.destination) == published
-        judged(job, folder)
+        judged(job)
         return f"{len(job.attempts())} attempts at {SHARDS} shards, {len(stopped)} of them a zombie's"
 
     return case
@@ -151,7 +155,7 @@ def interrupted(executor: str) -> Case:
         kept = job.finished_shards()
         assert kept < SHARDS
         assert job.finish(executor="in-process", pause=0)["resumed"] == kept
-        judged(job, folder)
+        judged(job)
         return f"{kept} of {SHARDS} shards were finished"
 
     return case
@@ -168,7 +172,7 @@ def killed_ray(process: str) -> Case:
         assert "has ended" in ended(driver, code=3)["error"]["what"]
         kept = job.finished_shards()
         job.finish(executor="in-process", pause=0)
-        judged(job, folder)
+        judged(job)
         return f"{kept} of {SHARDS} shards were finished"
 
     return case
@@ -184,7 +188,7 @@ def two_drivers(folder: Path, rng: random.Random) -> str:
     kill(victim)
     result = ended(drivers[0])
     job.finish()
-    judged(job, folder)
+    judged(job)
     return f"{len(job.attempts())} attempts at {SHARDS} shards, {result['rows_in']} rows in"
 
 
@@ -285,7 +289,7 @@ def replaced_input(folder: Path, rng: random.Random) -> str:
 def killed_command(executor: str) -> Case:
     def case(folder: Path, rng: random.Random) -> str:
         """`rayforest prepare` on dirty payments, killed and run again, against an undisturbed run."""
-        project = payments(folder, 40_000)
+        project = payments(folder, 20_000)
         arguments = ["prepare", str(project), f"--set=run.executor={executor}"]
         prepared, kept = folder / "out" / "prepared", 0
         for _ in range(rng.choice([1, 2])):

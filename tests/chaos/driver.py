@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("marks")
     parser.add_argument("--executor", default="in-process")
     parser.add_argument("--address")
-    parser.add_argument("--shards", type=int, default=30)
+    parser.add_argument("--shards", type=int, default=20)
     parser.add_argument("--rows", type=int, default=200, help="of a shard")
     parser.add_argument("--pause", type=float, default=0.01)
     parser.add_argument("--width", type=int, default=1)

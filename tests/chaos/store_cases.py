@@ -60,7 +60,7 @@ def killed_driver(folder: Path, rng: random.Random) -> str:
                 kills += 1
         kept = job.finished_shards()
         job.finish(pause=0)
-        judged(job, folder)
+        judged(job)
         return f"{kills} kills, {kept} shards kept, {seen(proxy)}"
 
 
@@ -75,7 +75,7 @@ def killed_workers(folder: Path, rng: random.Random) -> str:
             pause(rng, 0.2)
             killed += send(job.attempts()[-1][1], signal.SIGKILL)
         ended(driver)
-        judged(job, folder)
+        judged(job)
         return f"{killed} workers killed, {len(job.attempts())} attempts at {SHARDS} shards, {seen(proxy)}"
 
 
@@ -92,7 +92,7 @@ def zombie_driver(folder: Path, rng: random.Random) -> str:
         send(zombie.pid, signal.SIGCONT)
         assert ended(zombie)["rows_in"] == SHARDS * ROWS
         assert contents(destination) == published
-        judged(job, folder)
+        judged(job)
         return f"{len(job.attempts())} attempts at {SHARDS} shards, {seen(proxy)}"
 
 
@@ -106,7 +106,7 @@ def two_drivers(folder: Path, rng: random.Random) -> str:
         kill(drivers.pop(rng.randrange(2)))
         ended(drivers[0])
         job.finish()
-        judged(job, folder)
+        judged(job)
         return f"{len(job.attempts())} attempts at {SHARDS} shards, {seen(proxy)}"
 
 
@@ -123,13 +123,13 @@ def silenced_store(folder: Path, rng: random.Random) -> str:
         proxy.choose = before
         kept = job.finished_shards()
         job.finish(pause=0, patience=180)
-        judged(job, folder)
+        judged(job)
         return f"{kept} shards kept, {seen(proxy)}"
 
 
 def killed_command(folder: Path, rng: random.Random) -> str:
     """`rayforest prepare` from local files into the store, killed and run again, against an undisturbed local run."""
-    project = payments(folder, 40_000)
+    project = payments(folder, 20_000)
     with faulty_store(rng) as (proxy, destination):
         arguments = ["prepare", str(project), f"--set=project.root={destination}"]
         through_proxy = {**os.environ, "AWS_ENDPOINT_URL": proxy.url}

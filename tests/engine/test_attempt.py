@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rayforest.engine import attempt as attempt_module
@@ -37,7 +38,7 @@ def files(store: MemoryStore) -> list[str]:
     return sorted(entry.path for entry in store.list(""))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(30)
 @given(cuts=st.lists(st.integers(0, 3000)), as_batches=st.booleans())
 def test_the_bytes_do_not_depend_on_how_a_task_cuts_its_tables(cuts: list[int], as_batches: bool) -> None:
     whole, pieces = MemoryStore("whole"), MemoryStore("pieces")

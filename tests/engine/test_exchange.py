@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from counting_store import CountingStore
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rayforest.engine import document
@@ -86,7 +87,7 @@ def random_keys(shards: int, rows: int, largest: int = LARGEST) -> list[tuple[in
 few_or_many = st.one_of(st.integers(0, 9), st.integers(0, LARGEST), st.sampled_from([0, LARGEST]))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(30)
 @given(st.lists(st.lists(few_or_many, max_size=40).map(tuple), min_size=1, max_size=30), st.booleans(), st.data())
 def test_a_reader_finds_all_rows_of_its_keys_in_order_however_they_are_spread(
     keys: list[tuple[int, ...]], small: bool, data: st.DataObject

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pytest
 from counting_store import CountingStore
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rayforest.engine import merging
@@ -89,7 +90,7 @@ def _a_narrow_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merging, "FAN_IN", 4)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(25)
 @given(st.integers(0, 70))
 def test_every_shard_is_merged_once_and_in_order_however_many_there_are(shards: int) -> None:
     assert seen(looked(MemoryStore("any"), shards), shards).shards == with_sidecars(shards)

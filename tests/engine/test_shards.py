@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rayforest.engine.plan import encode_plan, in_order, open_plan
@@ -29,7 +30,7 @@ def sources(draw: st.DrawFn) -> list[InputFile]:
     ]
 
 
-@settings(max_examples=200, deadline=None)
+@examples(80)
 @given(files=sources(), shard_rows=st.integers(1, 400), shard_bytes=st.integers(1, 1 << 23))
 def test_every_row_is_in_one_shard_and_in_its_place(files: list[InputFile], shard_rows: int, shard_bytes: int) -> None:
     shards = list(in_order(plan_shards(files, shard_rows=shard_rows, shard_bytes=shard_bytes)))
@@ -44,7 +45,7 @@ def test_every_row_is_in_one_shard_and_in_its_place(files: list[InputFile], shar
         assert found[f.path] == list(range(sum(p.rows for p in f.pieces)))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(80)
 @given(files=sources(), shard_rows=st.integers(1, 400), shard_bytes=st.integers(1, 1 << 23))
 def test_no_shard_is_larger_than_asked_but_for_a_piece_that_cannot_be_cut(
     files: list[InputFile], shard_rows: int, shard_bytes: int
@@ -59,7 +60,7 @@ def test_no_shard_is_larger_than_asked_but_for_a_piece_that_cannot_be_cut(
         assert len(shard.ranges) <= MAX_RANGES
 
 
-@settings(max_examples=100, deadline=None)
+@examples(40)
 @given(files=sources(), shard_rows=st.integers(1, 400))
 def test_a_byte_range_is_never_cut(files: list[InputFile], shard_rows: int) -> None:
     starts = {f.path: {p.byte_start for p in f.pieces} for f in files}
@@ -109,7 +110,7 @@ def test_pieces_with_a_gap_are_refused() -> None:
         list(plan_shards([gap], shard_rows=10, shard_bytes=10))
 
 
-@settings(max_examples=50, deadline=None)
+@examples(30)
 @given(files=sources(), shard_rows=st.integers(1, 400))
 def test_a_plan_gives_back_its_shards_and_its_inputs(files: list[InputFile], shard_rows: int) -> None:
     shards = list(plan_shards(files, shard_rows=shard_rows, shard_bytes=1 << 22))

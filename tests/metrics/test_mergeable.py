@@ -10,7 +10,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import xxhash
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
@@ -24,7 +25,7 @@ from rayforest.metrics.mergeable import RunningMetrics
 from rayforest.metrics.problem import Problem
 from rayforest.preparing.split import HashSplit, TimeSketch, TimeSplit
 
-few = settings(max_examples=60, deadline=None)
+few = examples(30)
 
 
 @few

@@ -8,8 +8,9 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 import pytest
+from examples import examples
 from generated_sql import COLUMNS, Generator, frame_of, rows_of
-from hypothesis import given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 from sql_meaning import meaning
 
@@ -19,7 +20,7 @@ from rayforest.onnx.feature_graph import approximate, feature_model, inexpressib
 from rayforest.onnx.runtime import runtime_session
 from rayforest.sql import Expression, category_text, parse
 
-generated = settings(max_examples=150, derandomize=True, deadline=None, database=None)
+generated = examples(50)
 seeds = given(seed=st.integers(0, 2**32 - 1))
 
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from real_data import needs_shared_data, shared_data
 
@@ -136,9 +137,7 @@ def test_a_file_without_text_is_refused(tmp_path: Path) -> None:
             sniff(tmp_path, data)
 
 
-@settings(
-    derandomize=True, deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(80)
 @given(st.binary(min_size=1, max_size=200))
 def test_any_bytes_give_a_format_or_an_input_error_and_always_the_same(tmp_path: Path, data: bytes) -> None:
     def outcome() -> CsvFormat | str:

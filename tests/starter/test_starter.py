@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from real_data import needs_shared_data, shared_data
 
@@ -206,7 +207,7 @@ names = st.text(st.characters(codec="utf-8", exclude_characters="\0\r$"), min_si
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(30)
 @given(st.lists(names, min_size=2, max_size=5, unique_by=str.lower))
 def test_any_column_names_make_a_valid_file(columns: list[str]) -> None:
     table = {name: [float(i % (7 + place)) for i in range(40)] for place, name in enumerate(columns)}

@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from examples import examples
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rayforest import api
@@ -56,12 +57,7 @@ headers = st.one_of(
 )
 
 
-@settings(
-    derandomize=True,
-    deadline=None,
-    max_examples=150,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+@examples(50)
 @given(st.data(), st.integers(1, 4), st.integers(1, 12), st.sampled_from(",;\t|"), st.booleans())
 def test_prepare_takes_what_init_wrote_about_any_small_csv(
     data: st.DataObject, width: int, rows: int, delimiter: str, header: bool
@@ -85,7 +81,7 @@ values = {
 }
 
 
-@settings(derandomize=True, deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+@examples(40)
 @given(st.data(), st.integers(1, 4), st.integers(1, 8))
 def test_prepare_takes_what_init_wrote_about_any_small_parquet(data: st.DataObject, width: int, rows: int) -> None:
     names = data.draw(st.lists(headers.filter(bool), min_size=width, max_size=width, unique=True))

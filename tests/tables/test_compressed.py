@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from table_reading import csv_source, read_or_refuse
 
@@ -57,7 +58,7 @@ def test_members_one_after_the_other_are_one_file_empty_ones_too(tmp_path: Path,
     assert [values[0] for values in found.values.values()] == [str(i) for i in range(300)]
 
 
-@settings(derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(30)
 @given(st.lists(st.binary(max_size=300), max_size=5), st.sampled_from(list(PACKERS)), st.integers(1, 100))
 def test_any_members_in_blocks_of_any_size_give_their_bytes(
     tmp_path: Path, members: list[bytes], ending: str, block_bytes: int
@@ -92,9 +93,7 @@ def test_anything_after_the_end_of_the_compressed_data_is_refused_by_name(
         _unpack(path)
 
 
-@settings(
-    derandomize=True, deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(40)
 @given(st.sampled_from([".gz", ".bz2", ".xz"]), st.integers(0, 10_000), st.integers(1, 255))
 def test_a_changed_byte_changes_no_value_where_the_data_has_a_checksum(
     tmp_path: Path, ending: str, place: int, flip: int

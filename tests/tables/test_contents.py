@@ -19,7 +19,8 @@ import pyarrow.feather as feather
 import pyarrow.orc as orc
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from table_reading import csv_source, read_all, read_or_refuse
 
@@ -196,16 +197,14 @@ def test_text_of_several_bytes_a_character_is_no_binary_file(encoding: str, text
     assert recognise((text * 600).encode(encoding)) is None
 
 
-@settings(derandomize=True, deadline=None, max_examples=400)
+@examples(150)
 @given(st.text(alphabet='[]{}<>":,; \n\t1aé%PKBM', max_size=60), st.sampled_from(["utf-8", "utf-16-le", "latin-1"]))
 def test_only_what_looks_like_json_or_a_page_is_refused_of_any_text(text: str, encoding: str) -> None:
     found = recognise(text.encode(encoding))
     assert found is None or (found.name == "a JSON document" and text.lstrip().startswith(("{", "[")))
 
 
-@settings(
-    derandomize=True, deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(80)
 @given(
     st.sampled_from(list(OTHERS)),
     st.integers(0, 600),

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from examples import examples
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from table_reading import csv_source, read_all
 
@@ -36,9 +37,7 @@ bodies = st.lists(st.tuples(lines, st.sampled_from(["\n", "\r\n", "\r", "\n\n"])
 )
 
 
-@settings(
-    derandomize=True, deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(50)
 @given(bodies, st.booleans(), st.integers(1, 5), st.integers(1, 40))
 def test_any_slicing_gives_the_rows_of_one_slice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, trim: bool, shard_rows: int, piece_bytes: int
@@ -52,9 +51,7 @@ def test_any_slicing_gives_the_rows_of_one_slice(
     assert (sliced.values, sliced.broken, sliced.raw) == (whole.values, whole.broken, whole.raw)
 
 
-@settings(
-    derandomize=True, deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(50)
 @given(bodies)
 def test_rows_are_those_of_the_csv_module_and_what_it_calls_wrong_is_broken(tmp_path: Path, body: str) -> None:
     source = csv_source(tmp_path, f"a,b,c\n{body}".encode(), CsvFormat())

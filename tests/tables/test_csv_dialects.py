@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from examples import examples
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from table_reading import csv_source, read_all, read_or_refuse
 
@@ -39,9 +40,7 @@ fields = st.one_of(
 bodies = st.lists(st.tuples(st.lists(fields, max_size=4).map(",".join), st.sampled_from(ENDS)), max_size=10).map(
     lambda rows: "".join(line + end for line, end in rows)
 )
-slow = settings(
-    derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+slow = examples(30)
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)

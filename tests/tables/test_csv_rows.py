@@ -9,7 +9,8 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, settings
+from examples import examples
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from rayforest.tables.csv import rows as csv_rows
@@ -103,14 +104,14 @@ def rows_by_scanner(data: bytes, cuts: list[int], dialect: Dialect) -> list[tupl
     return found
 
 
-@settings(derandomize=True, deadline=None, max_examples=1500)
+@examples(500)
 @given(texts, dialects, st.lists(st.integers(0, 100), max_size=6))
 @example('\\\n,"\n', Dialect(escape=ord("\\")), [])  # an escaped line end ends no line
 def test_rows_are_the_same_wherever_the_stream_is_cut_into_blocks(text: str, dialect: Dialect, cuts: list[int]) -> None:
     assert rows_by_scanner(text.encode(), cuts, dialect) == rows_one_character_at_a_time(text, dialect)
 
 
-@settings(derandomize=True, deadline=None, max_examples=600)
+@examples(200)
 @given(texts, dialects, st.integers(0, 60))
 @example('\\\n,"\n', Dialect(escape=ord("\\")), 1)
 @example('"\n#",\\\n,"', Dialect(escape=ord("\\"), comment=ord("#")), 1)  # a comment, once it is read anew
@@ -123,7 +124,7 @@ def test_rows_are_the_same_in_any_piece_that_begins_and_ends_with_one(text: str,
         assert [(at + start, *rest) for at, *rest in piece] == whole[low:high]
 
 
-@settings(derandomize=True, deadline=None, max_examples=600)
+@examples(200)
 @given(texts, st.sampled_from([PLAIN, Dialect(escape=ord("\\")), Dialect(quote=ord("a"))]))
 def test_rows_whose_quotes_hold_are_those_of_the_csv_module(text: str, dialect: Dialect) -> None:
     rows = rows_by_scanner(text.encode(), [], dialect)
@@ -168,7 +169,7 @@ def test_a_quote_that_takes_in_more_than_one_may_hold_breaks_its_own_line_alone(
     assert len(found) == 51 + len(end.splitlines())
 
 
-@settings(derandomize=True, deadline=None, max_examples=600)
+@examples(200)
 @given(texts, dialects, st.lists(st.integers(0, 100), max_size=6), st.integers(2, 30), st.integers(0, 40))
 @example("a\n" + 'a,"\n\n\n"\n' + "a\n", PLAIN, [2], 3, 1)  # the long row is not the first one of its block
 @example("a\n#" + "a" * 9 + "\na\n", Dialect(comment=ord("#")), [2], 3, 1)

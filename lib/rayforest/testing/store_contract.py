@@ -15,7 +15,7 @@ from rayforest.engine.stores.requests import prove_create_if_absent, settle
 from rayforest.engine.stores.store import Store
 from rayforest.errors import ConfigError
 
-_RACES = 5
+_RACES = 3
 _RACERS = 8
 
 
