@@ -20,6 +20,9 @@ from rayforest.formats import Document
 
 BUCKETS_A_DOUBLING = 8
 _SIGN_OFFSET = 100_000  # bucket keys of negative numbers lie below -_SIGN_OFFSET/2, so both signs share one mapping
+_SIGN_BIT = 1 << 14  # before 11 bits of exponent and 3 of the fraction
+_SMALLEST_NORMAL = 2.0**-1022
+_SHIFT = 64
 
 MAX_CATEGORIES = 200_000
 """A feature with more categories than this is an identifier, and no model should split on it."""
@@ -52,8 +55,7 @@ class ColumnProfile:
         numbers = numbers[np.isfinite(numbers)]
         if len(numbers):
             profile.minimum, profile.maximum = float(numbers.min()), float(numbers.max())
-            buckets, counts = np.unique(_buckets(numbers), return_counts=True)
-            profile.histogram = Counter(dict(zip(buckets.tolist(), counts.tolist(), strict=True)))
+            profile.histogram = _histogram(numbers)
         return profile
 
     def merge(self, other: ColumnProfile) -> None:
@@ -202,14 +204,26 @@ MAX_SPLIT_KEYS = 32
 """With more keys than these an empty part is no accident."""
 
 
-def _buckets(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Bucket of each finite number: 0 for 0, positive keys for positive numbers, mirrored for negative ones."""
-    mantissa, exponent = np.frexp(np.abs(values))  # |x| = mantissa * 2^exponent, mantissa in [0.5, 1)
-    step = np.floor((mantissa * 2 - 1) * BUCKETS_A_DOUBLING).astype(
-        np.int64
-    )  # linear within a doubling: exact arithmetic
-    keys = exponent.astype(np.int64) * BUCKETS_A_DOUBLING + step + _SIGN_OFFSET
-    return np.where(values == 0, 0, np.where(values < 0, -keys, keys))
+def _histogram(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Counter[int]:
+    """Count finite numbers by bucket: 0 for 0, positive keys for positive numbers, mirrored for negative ones.
+
+    A bucket's key stands in a number's first bits: the exponent, and three bits of the fraction cut its doubling in
+    eight equal parts. Numbers below 2^-1022, of which this does not hold, are made larger and counted by themselves.
+    """
+    tiny = np.abs(values) < _SMALLEST_NORMAL
+    rest, few = values, values[:0]
+    if tiny.any():
+        rest, few = values[~tiny], values[tiny]
+    found: Counter[int] = Counter()
+    for numbers, shift in ((rest, 0), (few[few != 0] * 2.0**_SHIFT, _SHIFT)):
+        first_bits = np.bincount((numbers.view(np.uint64) >> np.uint64(49)).astype(np.int64))
+        for bits in np.flatnonzero(first_bits).tolist():
+            sign, key = divmod(bits, _SIGN_BIT)
+            key += _SIGN_OFFSET - BUCKETS_A_DOUBLING * (1022 + shift)
+            found[-key if sign else key] = int(first_bits[bits])
+    if zeros := int(np.count_nonzero(few == 0)):
+        found[0] = zeros
+    return found
 
 
 def bucket_bounds(bucket: int) -> tuple[float, float]:
