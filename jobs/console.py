@@ -1,15 +1,17 @@
-"""What a command shows: bars on a terminal, plain lines elsewhere, one JSON object for machines."""
+"""What a command shows: bars on a terminal, plain lines elsewhere, one JSON object for machines, lines for logs."""
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from rayforest.engine.library_warnings import hide_library_warnings
+from rayforest.engine.log_lines import JsonLines, fields, json_lines_wanted, logging_as, new_run
 from rayforest.errors import InterruptedRunError, RayforestError, place_of
 from rayforest.jobs.metrics_text import metric_lines
 from rayforest.jobs.streams import drop_output
@@ -24,20 +26,23 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SECONDS_BETWEEN_LINES = 5.0
+_log = logging.getLogger("rayforest.jobs")
 
 
 class ConsoleReporter:
-    """Tells on standard error how a stage goes. With `as_json`, each message is a JSON object on a line of its own."""
+    """Tells on standard error how a stage goes. With `as_json`, each message is a JSON object on a line of its own;
+    where log lines are asked for, one of them.
+    """
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.quiet = as_json
+        self.quiet = as_json or JsonLines.are_written()
         self._bars: Bars | None = None
         self._tasks: dict[str, TaskID] = {}
         self._last: dict[str, float] = {}
 
     def __enter__(self) -> Self:
-        if not self.as_json and sys.stderr.isatty():
+        if not self.quiet and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
             from rich.table import Column
@@ -60,7 +65,7 @@ class ConsoleReporter:
 
     def say(self, message: str) -> None:
         """One sentence."""
-        if self.as_json:
+        if self.as_json and not JsonLines.are_written():
             _error_line(json.dumps({"event": "message", "message": message}))
         elif self._bars is not None:
             self._bars.console.print(message, highlight=False, markup=False)
@@ -79,17 +84,19 @@ class ConsoleReporter:
         if now - self._last.get(step, 0) < SECONDS_BETWEEN_LINES and progress.left:
             return
         self._last[step] = now
-        _error_line(
-            json.dumps(progress.as_dict() | {"step": step})
-            if self.as_json
-            else str(progress)
-            if progress.step
-            else f"{step}: {progress}"
-        )
+        event = progress.as_dict() | {"step": step}
+        text = str(progress) if progress.step else f"{step}: {progress}"
+        if JsonLines.are_written():
+            _log.info(text, extra=fields(**event))
+        else:
+            _error_line(json.dumps(event) if self.as_json else text)
 
 
-def _error_line(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _error_line(text: str, level: int = logging.INFO) -> None:
+    if JsonLines.are_written():
+        _log.log(level, "%s", text.strip())
+    else:
+        print(text, file=sys.stderr, flush=True)
 
 
 def carry_out(
@@ -116,7 +123,21 @@ def carry_out(
     """
     if not debug:
         hide_library_warnings()
+    with logging_as(run=new_run()), JsonLines.if_wanted():
+        return _carry_out(command, work, as_json=as_json, debug=debug, show=show, as_dict=as_dict)
+
+
+def _carry_out(
+    command: str,
+    work: Callable[[ConsoleReporter], T],
+    *,
+    as_json: bool,
+    debug: bool,
+    show: Callable[[T], None],
+    as_dict: Callable[[T], dict[str, object]],
+) -> int:
     try:
+        json_lines_wanted()
         with ConsoleReporter(as_json=as_json) as reporter:
             result = work(reporter)
         if as_json:
@@ -134,7 +155,7 @@ def carry_out(
         error = _as_rayforest_error(command, raised, debug=debug)
         if debug and not isinstance(raised, KeyboardInterrupt):
             _show_trace()
-    _error_line(f"error: {error}")
+    _error_line(f"error: {error}", logging.ERROR)
     try:
         if as_json:
             print(json.dumps({"command": command, "error": error.as_dict()}), flush=True)
@@ -174,24 +195,28 @@ def _show_trace() -> None:
 
 def show_stage(result: StageResult[Facts]) -> None:
     """A stage's result in a few lines for people, on standard error."""
-    head = f"{result.command}: done in {result.seconds:.1f} s"
+    with logging_as(stage=result.command):
+        for line in _stage_lines(result):
+            _error_line(line)
+
+
+def _stage_lines(result: StageResult[Facts]) -> Iterator[str]:
     if result.resumed:
-        head = f"{result.command}: nothing to do, the same inputs and settings are already there"
-    _error_line(head)
+        yield f"{result.command}: nothing to do, the same inputs and settings are already there"
+    else:
+        yield f"{result.command}: done in {result.seconds:.1f} s"
     if result.rows_in is not None:
-        _error_line(
-            f"  rows        {result.rows_in:,} in = {result.rows_out:,} out + {result.rows_quarantined:,} quarantined"
-        )
+        yield f"  rows        {result.rows_in:,} in = {result.rows_out:,} out + {result.rows_quarantined:,} quarantined"
     for reason, count in list(result.reasons.items())[:8]:
-        _error_line(f"              {count:,} x {reason}")
+        yield f"              {count:,} x {reason}"
     table: Mapping[str, Any] = result.as_dict()  # the keys that README and docs promise
     if "by_part" in table:
         from rayforest.features.parts import part_lines
 
         for line in part_lines(table["by_part"]):
-            _error_line(f"  part        {line}")
+            yield f"  part        {line}"
     if "measured_on" in table:
-        _error_line(f"  metrics of  {table.get('rows', 0):,} {table['measured_on']}")
+        yield f"  metrics of  {table.get('rows', 0):,} {table['measured_on']}"
     for line in metric_lines(table):
-        _error_line(f"  {line}")
-    _error_line(f"  destination {result.destination}")
+        yield f"  {line}"
+    yield f"  destination {result.destination}"

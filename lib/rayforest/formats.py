@@ -149,8 +149,9 @@ CURRENT = Format("rayforest.current", 1)
 PLAN = Format("rayforest.plan", 2)
 """1: inputs speak for themselves. 2: with `entry`, what else there is to know of them; written only where there is."""
 STEP_SCHEMA = Format("rayforest.schema", 1)
-RECORD = Format("rayforest.record", 1)
-"""A part of every plan key, too."""
+RECORD = Format("rayforest.record", 2)
+"""1: without `work`, who did the shard and when. Plan keys are those of version 1."""
+FAILED_ATTEMPT = Format("rayforest.failed-attempt", 1)
 MANIFEST = Format("rayforest.manifest", 1)
 MANIFEST_PART = Format("rayforest.manifest-part", 1)
 
@@ -174,7 +175,8 @@ DATA = Format("rayforest.data", 1)
 """Prepared shards, as `tune` reads them. Of version 1 there is no envelope: rows of a user, and nothing else."""
 
 # Models, bundles and scores.
-TRIAL = Format("rayforest.trial", 1)
+TRIAL = Format("rayforest.trial", 2)
+"""1: without `work`, who trained it and when."""
 TUNED_METRICS = Format("rayforest.tuned-metrics", 1)
 FEATURES = Format("rayforest.features", 2)
 """The recipe with its fitted categories; 1 and 2 as there."""

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rayforest.engine import attempt, publish, run
+from rayforest.engine import attempt, publish, run, work
 from rayforest.engine.commit import Destination, plan_key
 from rayforest.engine.executors import Executor, OverdueError, WorkerLostError
 from rayforest.engine.shards import InputFile, Piece, Shard, plan_shards
@@ -531,6 +531,8 @@ def simulated(world: World) -> Iterator[World]:
         (requests, "time", _Clock(world)),
         (run, "time", _Clock(world)),
         (publish, "time", _Clock(world)),
+        (work, "time", _Clock(world)),
+        (work, "_place", lambda: ("host", 1, 1)),
         (requests, "secrets", _Secrets),
         (attempt, "secrets", _Secrets),
     ]

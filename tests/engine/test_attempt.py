@@ -168,4 +168,4 @@ def test_a_record_survives_its_encoding_and_a_newer_one_is_refused() -> None:
     record = work.commit()
     assert decode_record(encode_record(record), "a record") == record
     with pytest.raises(FormatError, match="a record has a newer format"):
-        decode_record(encode_record(record).replace(b'"version":1', b'"version":2'), "a record")
+        decode_record(encode_record(record).replace(b'"version":2', b'"version":3'), "a record")

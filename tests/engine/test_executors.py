@@ -28,6 +28,7 @@ from rayforest.engine.executors import (
     release_slot,
     versions,
 )
+from rayforest.engine.log_lines import LogContext
 from rayforest.engine.shards import Shard
 from rayforest.engine.stores.opening import open_store
 from rayforest.errors import ConfigError, InputError
@@ -310,10 +311,12 @@ def test_a_worker_that_does_not_see_the_destination_says_so(ray_executor: Execut
 
     from tables import claimed
 
-    from rayforest.engine.run import _ShardRunner
+    from rayforest.engine.shard_runner import ShardRunner
 
     version, plan = claimed(open_store(tmp_path / "here"), number_files([10]))
-    runner = _ShardRunner(open_store(tmp_path / "elsewhere"), version.base, "claims/000001.json", Astray(), True)
+    runner = ShardRunner(
+        open_store(tmp_path / "elsewhere"), version.base, "claims/000001.json", Astray(), True, LogContext()
+    )
     (outcome,) = ray_executor.stream(runner, plan)
     with pytest.raises(ConfigError, match="does not see the destination"):
         outcome.result()

@@ -20,6 +20,7 @@ from rayforest.bundle.known_parts import training_tables
 from rayforest.cluster.local import _read
 from rayforest.engine.commit import Destination, Version
 from rayforest.engine.document import open_table, read_schema, read_table
+from rayforest.engine.failed_attempt import failed_attempt_of
 from rayforest.engine.manifest import MANIFEST_PART_SCHEMA, open_manifest
 from rayforest.engine.plan import open_plan
 from rayforest.engine.record import decode_record
@@ -39,7 +40,7 @@ from rayforest.preparing.split_rule import SplitRule
 from rayforest.scoring.totals import Totals
 from rayforest.tables.schema import TableSchema
 from rayforest.tuning.outcome import Outcome
-from rayforest.tuning.trial import TrialRecord
+from rayforest.tuning.trial import trial_record_of
 
 GOLDEN = Path(__file__).parent
 ROOT = GOLDEN.parents[1]
@@ -97,6 +98,7 @@ READERS = {
     ),
     formats.STEP_SCHEMA: Golden(f"{VERSION}/**/schema.arrow", lambda path: read_schema(path.read_bytes(), str(path))),
     formats.RECORD: Golden(f"{VERSION}/**/records/*/*.json", lambda path: decode_record(path.read_bytes(), str(path))),
+    formats.FAILED_ATTEMPT: Golden(f"{VERSION}/**/failed/*/*.json", of_json(formats.FAILED_ATTEMPT, failed_attempt_of)),
     formats.MANIFEST: Golden(
         f"{VERSION}/manifest.json", lambda path: open_manifest(open_store(path.parents[1]), path.parent.name)
     ),
@@ -117,7 +119,7 @@ READERS = {
         f"{PREPARED}/duplicates/data/*/*.parquet", rows_of(formats.REPEATED_KEYS, DuplicatesTask.schema.names)
     ),
     formats.DATA: Golden(f"{PREPARED}/data/*/*.parquet", rows_of(formats.DATA, ["split", "target", "age"])),
-    formats.TRIAL: Golden(f"{TUNED}/trials/*.json", of_json(formats.TRIAL, lambda document: TrialRecord(**document))),
+    formats.TRIAL: Golden(f"{TUNED}/trials/*.json", of_json(formats.TRIAL, trial_record_of)),
     formats.TUNED_METRICS: Golden(f"{TUNED}/metrics.json", of_json(formats.TUNED_METRICS, Outcome.from_document)),
     formats.FEATURES: Golden(
         f"{BUNDLE}/features.json", of_json(formats.FEATURES, partial(Recipe.from_document, contract=NO_COLUMNS))

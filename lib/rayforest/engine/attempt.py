@@ -19,6 +19,7 @@ from rayforest.engine.record import Record, attempt_path, decode_record, encode_
 from rayforest.engine.shards import Shard
 from rayforest.engine.stores.requests import settle
 from rayforest.engine.stores.store import Store
+from rayforest.engine.work import Work, WorkClock
 from rayforest.errors import InputError, RayforestError
 
 ROW_GROUP_ROWS = 131_072
@@ -48,8 +49,10 @@ class Attempt:
         *,
         check_rows: bool = True,
         stopped: Callable[[], bool] = lambda: False,
+        run: str = "",
     ) -> None:
         self.index = shard.index
+        self._clock = WorkClock(run)
         self._store, self._folder, self._shard = store, folder, shard
         self._check_rows, self._stopped = check_rows, stopped
         self.token = new_token()
@@ -59,6 +62,11 @@ class Attempt:
         self._rows_in = 0
         self._reasons: Counter[str] = Counter()
         self._sidecar: bytes | None = None
+
+    @property
+    def work(self) -> Work:
+        """Who does it, and for how long by now."""
+        return self._clock.work()
 
     def write(self, data: pa.Table | pa.RecordBatch) -> None:
         """Put rows out, in order. Columns as the task's schema names them; safe casts are made."""
@@ -117,6 +125,7 @@ class Attempt:
             quarantine=self._quarantine.path if self._quarantine.rows else None,
             sidecar=sidecar,
             reasons=dict(self._reasons.most_common(_KEPT_REASONS)),
+            work=self.work,
         )
         # From here until another's record has been seen, the files must stay: a create that seemed to fail may
         # take effect later, and would then name files that are gone.

@@ -24,7 +24,7 @@ from rayforest.engine.shards import Shard
 from rayforest.engine.stores.requests import prove_create_if_absent, settle
 from rayforest.engine.stores.store import Store
 from rayforest.errors import RefusedError
-from rayforest.formats import CLAIM, CURRENT, RECORD, Document, Format
+from rayforest.formats import CLAIM, CURRENT, Document, Format
 
 _T = TypeVar("_T")
 _KEPT_INPUTS = 500
@@ -38,6 +38,8 @@ def canonical_json(value: JSON) -> bytes:
 
 _PLAN_OF_FILES = 1
 """Version of a plan whose inputs speak for themselves. One with entries differs by its inputs' identities, too."""
+_RECORD_OF_KEYS = 1
+"""Version of a plan's records. What version 2 added decides no byte, so shards that have records of either are done."""
 
 
 def plan_key(ingredients: Mapping[str, JSON], inputs: Iterable[tuple[str, str]]) -> str:
@@ -50,7 +52,7 @@ def plan_key(ingredients: Mapping[str, JSON], inputs: Iterable[tuple[str, str]])
     Returns:
         32 hex digits (128 bits of SHA-256); also the name of the version's folder.
     """
-    digest = hashlib.sha256(canonical_json([_PLAN_OF_FILES, RECORD.version, ingredients]))
+    digest = hashlib.sha256(canonical_json([_PLAN_OF_FILES, _RECORD_OF_KEYS, ingredients]))
     for path, identity in inputs:
         digest.update(b"\n" + canonical_json([path, identity]))
     return digest.hexdigest()[:32]

@@ -32,7 +32,7 @@ from rayforest.errors import InputError, RayforestError, UnfinishedError
 from rayforest.formats import MANIFEST, MANIFEST_PART
 
 _BATCH_ROWS = 16_384
-_OWN_NAMES = ("plan.parquet", "manifest", "schema.arrow", "records", "data", "quarantine", "extra-")
+_OWN_NAMES = ("plan.parquet", "manifest", "schema.arrow", "records", "data", "quarantine", "failed", "extra-")
 
 
 def publish(

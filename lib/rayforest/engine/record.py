@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from rayforest.engine.document import read_document
 from rayforest.engine.stores.requests import in_parallel
 from rayforest.engine.stores.store import Store
+from rayforest.engine.work import Work, work_of
 from rayforest.errors import UnfinishedError
 from rayforest.formats import RECORD, Document
 
@@ -37,6 +38,8 @@ class Record:
     sidecar: str | None = None
     reasons: Mapping[str, int] = field(default_factory=dict)
     """Why rows were quarantined, the most frequent first."""
+    work: Work | None = None
+    """None in records of version 1."""
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -53,7 +56,7 @@ def decode_record(data: bytes, where: str) -> Record:
 
 
 def _record_of(document: Document) -> Record:
-    return Record(**document)
+    return Record(**{**document, "work": work_of(document)})
 
 
 def step_folder(base: str, step: str) -> str:

@@ -12,15 +12,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
 
-import pyarrow as pa
-
-from rayforest.engine.attempt import Attempt, StoppedError
+from rayforest.engine.attempt import new_token
 from rayforest.engine.commit import Version
 from rayforest.engine.document import read_schema, write_schema
-from rayforest.engine.executors import Executor, OverdueError, WorkerLostError, cancelled, release_slot
+from rayforest.engine.executors import Executor
+from rayforest.engine.failed_attempt import FailedAttempt, note_failed
+from rayforest.engine.log_lines import LogContext, log_context, logging_as
+from rayforest.engine.meter import StepMeter
 from rayforest.engine.plan import Plan
 from rayforest.engine.policy import Policy
 from rayforest.engine.progress import Progress
@@ -28,23 +28,14 @@ from rayforest.engine.record import (
     Record,
     add_reasons,
     read_finished,
-    read_record,
     read_records,
     schema_path,
     step_folder,
 )
+from rayforest.engine.shard_runner import Failure, ShardRunner, Task, describe, log
 from rayforest.engine.shards import NumberedShards, Shard
 from rayforest.engine.stores.requests import in_parallel, settle
-from rayforest.engine.stores.store import Store
-from rayforest.errors import (
-    ConfigError,
-    InputError,
-    InterruptedRunError,
-    RayforestError,
-    RefusedError,
-    UnfinishedError,
-    place_of,
-)
+from rayforest.errors import InputError, InterruptedRunError, RayforestError, RefusedError, UnfinishedError
 
 _FAILURES_BEFORE_ANY_SUCCESS = 100
 """A run in which this many shards fail before any has ever finished is ended: nothing works."""
@@ -56,19 +47,6 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 Shards = Plan | NumberedShards
 """Of one step, numbered from 0 without gaps."""
-
-
-class Task(Protocol):
-    """What is done with one shard. Picklable where Ray runs it; the same shard must give the same rows in order."""
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Of the data files."""
-        ...
-
-    def __call__(self, shard: Shard, attempt: Attempt) -> None:
-        """Read the shard's row ranges; count rows in, write rows out, quarantine the others."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +90,7 @@ def run_step(
         InterruptedRunError: Ctrl-C.
         ConfigError, RefusedError, ...: any rayforest error of a shard but InputError ends the run at once.
     """
-    if not re.fullmatch(r"([a-z][a-z0-9_-]*)?", step) or step in {"records", "data", "quarantine"}:
+    if not re.fullmatch(r"([a-z][a-z0-9_-]*)?", step) or step in {"records", "data", "quarantine", "failed"}:
         raise ValueError(f"not a name for a step: {step!r}")
     return _StepRun(version, shards, task, executor, step, policy, on_progress).run()
 
@@ -125,50 +103,6 @@ def records(version: Version, shards: Shards, step: str = "") -> Iterator[Record
     """
     store, folder = version.store, step_folder(version.base, step)
     yield from in_parallel(store, lambda shard: read_finished(store, folder, shard), range(len(shards)))
-
-
-@dataclass(slots=True)
-class _ShardRunner:
-    """Does one shard, here or in a worker process. Returns its record."""
-
-    store: Store
-    folder: str
-    claim: str
-    task: Task
-    check_rows: bool
-
-    def __call__(self, shard: Shard) -> Record:
-        standing = read_record(self.store, self.folder, shard.index)
-        if standing is not None:  # another driver's work
-            return standing
-        if self.store.size(self.claim) is None:
-            raise ConfigError(
-                f"a worker does not see the destination {self.store.uri}",
-                expected="what this run has just written there",
-                next_step="use a destination that all machines share: an object store or a network file system",
-            )
-        attempt = Attempt(
-            self.store,
-            self.folder,
-            shard,
-            self.task.schema,
-            check_rows=self.check_rows,
-            stopped=cancelled,
-        )
-        try:
-            self.task(shard, attempt)
-            release_slot()
-            return attempt.commit()
-        except (RayforestError, OSError, StoppedError):
-            raise
-        except Exception as error:
-            raise ShardError(_describe(error)) from None
-        finally:
-            attempt.abandon()
-
-
-class ShardError(Exception):
-    """A task raised what rayforest does not know. Says the type and the place: the message may hold a user's value."""
 
 
 @dataclass(slots=True)
@@ -194,14 +128,20 @@ class _StepRun:
     resumed_rows: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     began: float = field(default_factory=time.monotonic)
+    context: LogContext = field(default_factory=log_context)
+    takes_notes: bool = True
 
     def run(self) -> StepTotals:
-        folder = step_folder(self.version.base, self.step)
         self.done = bytearray(len(self.shards))
-        self._settle_schema(folder)
-        self._resume(folder)
-        runner = _ShardRunner(
-            self.version.store, folder, f"claims/{self.version.number:06d}.json", self.task, check_rows=not self.step
+        self._settle_schema()
+        self._resume()
+        runner = ShardRunner(
+            self.version.store,
+            self.folder,
+            f"claims/{self.version.number:06d}.json",
+            self.task,
+            check_rows=not self.step,
+            context=replace(self.context, step=self.step or None),
         )
         try:
             for retry in range(self.policy.retries + 1):
@@ -225,23 +165,32 @@ class _StepRun:
             seconds=time.monotonic() - self.began,
         )
 
-    def _settle_schema(self, folder: str) -> None:
-        path = schema_path(folder)
+    @property
+    def meter(self) -> StepMeter:
+        labels = {"stage": self.context.stage or "", "project": self.context.project or ""}
+        return StepMeter(self.executor.meter, labels, is_main=not self.step)
+
+    @property
+    def folder(self) -> str:
+        return step_folder(self.version.base, self.step)
+
+    def _settle_schema(self) -> None:
+        path, where = schema_path(self.folder), self.version.store.locate(self.folder)
         standing = settle(self.version.store, path, write_schema(self.task.schema))
         if not read_schema(standing, self.version.store.locate(path)).equals(self.task.schema):
             raise RefusedError(
-                f"{self.version.store.locate(folder)} holds rows of another schema from the same inputs and settings",
+                f"{where} holds rows of another schema from the same inputs and settings",
                 next_step="choose another destination, and please report this: the key should tell the two apart",
             )
 
-    def _resume(self, folder: str) -> None:
+    def _resume(self) -> None:
         """Find what is finished. The listing is a hint: a shard that it misses is run, and its record then stands."""
-        pattern = re.compile(rf"{re.escape(folder)}/records/\d+/(\d+)\.json")
-        for entry in self.version.store.list(f"{folder}/records"):
+        pattern = re.compile(rf"{re.escape(self.folder)}/records/\d+/(\d+)\.json")
+        for entry in self.version.store.list(f"{self.folder}/records"):
             if (name := pattern.fullmatch(entry.path)) and int(name[1]) < len(self.done):
                 self.done[int(name[1])] = 1
         listed = (index for index, done in enumerate(self.done) if done)
-        for index, record in read_records(self.version.store, folder, listed):
+        for index, record in read_records(self.version.store, self.folder, listed):
             if record is None:
                 self.done[index] = 0
             else:
@@ -250,7 +199,7 @@ class _StepRun:
         self._progress()
         self._check_budget()
 
-    def _round(self, runner: _ShardRunner, pause_s: float) -> bool:
+    def _round(self, runner: ShardRunner, pause_s: float) -> bool:
         """Try every shard that is left once; True if some failed in a way that may pass."""
         tried = self.failed
         if pause_s:
@@ -262,11 +211,16 @@ class _StepRun:
         )
         with closing(self.executor.stream(runner, left, timeout_s=self.policy.timeout_s)) as outcomes:
             for outcome in outcomes:
-                if outcome.value is not None:
+                if isinstance(outcome.value, Record):
                     self.done[outcome.item.index] = 1
                     self._count(outcome.value)
-                elif outcome.error is not None:
-                    self._failed(outcome.item, outcome.error)
+                    self.meter.finished(outcome.value, self.context.run or "")
+                else:
+                    failure = outcome.value
+                    error = failure.error if failure is not None else outcome.error
+                    if error is not None:
+                        self._note(outcome.item, error, failure)
+                        self._failed(outcome.item, error)
                 self._progress()
                 self._check_budget()
         return bool(self.failed)
@@ -279,16 +233,31 @@ class _StepRun:
         self.bytes_out += record.bytes
         add_reasons(self.reasons, record.reasons)
 
+    def _note(self, shard: Shard, error: BaseException, failure: Failure | None) -> None:
+        """Keep a note of an attempt that failed, where the store takes one: a run is not held up for it twice."""
+        self.meter.failed()
+        if failure is None:
+            with logging_as(shard=shard.index):
+                log.warning("attempt failed: %s", describe(error))
+        if not self.takes_notes:
+            return
+        token, work = (failure.token, failure.work) if failure else (new_token(), None)
+        try:
+            note = FailedAttempt(shard.index, describe(error), round(time.time(), 6), work)
+            note_failed(self.version.store, self.folder, token, note)
+        except OSError:
+            self.takes_notes = False
+
     def _failed(self, shard: Shard, error: BaseException) -> None:
         if isinstance(error, InputError):
-            self.refused[shard.index] = _describe(error)
+            self.refused[shard.index] = describe(error)
         elif isinstance(error, RayforestError) and type(error) is not RayforestError:
             raise error
         elif isinstance(error, OSError) and error.errno in _NO_ROOM:
-            self.failed[shard.index] = _describe(error)
+            self.failed[shard.index] = describe(error)
             raise self._unfinished("are not finished: the destination takes no more")
         elif isinstance(error, Exception):
-            self.failed[shard.index] = _describe(error)
+            self.failed[shard.index] = describe(error)
         else:
             raise error
         failures = len(self.failed) + len(self.refused)
@@ -318,6 +287,7 @@ class _StepRun:
         )
 
     def _progress(self) -> None:
+        self.meter.left(len(self.shards) - self.finished)
         if self.on_progress is None:
             return
         seconds = time.monotonic() - self.began
@@ -340,13 +310,3 @@ class _StepRun:
                 seconds_left=left * seconds / shards if shards else None,
             )
         )
-
-
-def _describe(error: BaseException) -> str:
-    if isinstance(error, RayforestError):  # on one line, inside another error's text
-        details = [f"{k} {v}" for k, v in (("expected", error.expected), ("found", error.found)) if v]
-        return error.what + (f" ({', '.join(details)})" if details else "")
-    if isinstance(error, (OSError, ImportError, ShardError, OverdueError, WorkerLostError)):
-        return f"{error}" if isinstance(error, ShardError) else f"{type(error).__name__}: {error}"
-    place = place_of(error)
-    return f"{type(error).__name__} at {place}" if place else type(error).__name__

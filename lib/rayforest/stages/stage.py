@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 from rayforest.engine.commit import Destination, Version, plan_key
 from rayforest.engine.differences import JSON
 from rayforest.engine.executors import Executor, choose_executor
+from rayforest.engine.log_lines import LogContext, log_context, logging_as, new_run
 from rayforest.engine.manifest import Manifest
 from rayforest.engine.plan import Plan
 from rayforest.engine.publish import clean, publish
@@ -37,6 +38,8 @@ class Context:
         self.project = project
         self.reporter: Reporter = reporter or Silent()
         self._given = executor
+        self.speaks_of = LogContext(log_context().run or new_run(), project.project.name)
+        """In log lines; the name of the run stands in the records of the shards that it finishes, too."""
 
     @cached_property
     def executor(self) -> Executor:
@@ -62,10 +65,11 @@ class Context:
 def open_context(project: Project, reporter: Reporter | None = None) -> Iterator[Context]:
     """A context that is closed at the end."""
     context = Context(project, reporter)
-    try:
-        yield context
-    finally:
-        context.close()
+    with logging_as(context.speaks_of):
+        try:
+            yield context
+        finally:
+            context.close()
 
 
 @dataclass(frozen=True)
@@ -146,18 +150,19 @@ def run_stage(
     """
     began = time.monotonic()
     stage = look(context)
-    refuse_unusable(stage.destination)
-    claimed = claim(stage, open_store(stage.destination), replace=replace)
-    manifest = claimed.version.manifest()
-    resumed = manifest is not None
-    if manifest is None:
-        manifest = fill(stage, claimed)
-        clean(claimed.version)
-    else:
-        context.project.policy.accept(manifest)
-        claimed.version.make_current()
-    if then is not None:
-        then(manifest)
+    with logging_as(context.speaks_of, stage=stage.command):
+        refuse_unusable(stage.destination)
+        claimed = claim(stage, open_store(stage.destination), replace=replace)
+        manifest = claimed.version.manifest()
+        resumed = manifest is not None
+        if manifest is None:
+            manifest = fill(stage, claimed)
+            clean(claimed.version)
+        else:
+            context.project.policy.accept(manifest)
+            claimed.version.make_current()
+        if then is not None:
+            then(manifest)
     facts = stage.facts(manifest)
     return StageResult(
         command=stage.command,

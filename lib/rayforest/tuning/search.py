@@ -10,17 +10,19 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import optuna
 
 from rayforest.engine.commit import Version
 from rayforest.engine.executors import Executor
+from rayforest.engine.log_lines import log_context, logging_as
+from rayforest.engine.work import WorkClock
 from rayforest.errors import InputError
 from rayforest.formats import TRIAL
 from rayforest.process_settings import trial_threads
 from rayforest.tuning.space import Space
-from rayforest.tuning.trial import Trainer, Trial, TrialRecord
+from rayforest.tuning.trial import Trainer, Trial, TrialRecord, trial_record_of
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def search(
     finished: dict[int, TrialRecord] = {}
     deadline = None if settings.budget_s is None else time.monotonic() + settings.budget_s
     threads = trial_threads(executor.workers, settings.width)
+    context = log_context()
 
     def proposals() -> Iterator[Trial]:
         for number in range(settings.trials):
@@ -78,7 +81,9 @@ def search(
         for place in (version, *earlier):
             if (known := _stored(place, trial)) is not None:
                 return known, True
-        return trainer.run(trial), False
+        clock = WorkClock(context.run or "")
+        with logging_as(context):
+            return replace(trainer.run(trial), work=clock.work()), False
 
     for outcome in executor.stream(run, proposals(), window=settings.width, ordered=True, state=trainer):
         record, known = outcome.result()
@@ -117,5 +122,5 @@ def _path(number: int) -> str:
 
 def _stored(version: Version, trial: Trial) -> TrialRecord | None:
     """The trial's result, where a killed search left it."""
-    record = version.load(_path(trial.number), TRIAL, lambda document: TrialRecord(**document))
+    record = version.load(_path(trial.number), TRIAL, trial_record_of)
     return record if record is not None and record.params == trial.params else None

@@ -15,7 +15,9 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 
+from rayforest.engine.work import Work, work_of
 from rayforest.errors import ConfigError
+from rayforest.formats import Document
 from rayforest.metrics.defined import refuse_missing_classes
 from rayforest.metrics.problem import Problem, ProblemKind
 from rayforest.tuning.dataset import PreparedData, binned
@@ -71,6 +73,13 @@ class TrialRecord:
     """LightGBM model text, cut after the best round; empty for a trial that failed."""
     failed: str = ""
     """Why."""
+    work: Work | None = None
+    """Training, and the loading of the training set where this trial was the first; None in files of version 1."""
+
+
+def trial_record_of(document: Document) -> TrialRecord:
+    """Read the file of a trial."""
+    return TrialRecord(**{**document, "work": work_of(document)})
 
 
 class Trainer:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
+from rayforest.engine.meter import Meter, NoMeter
+
 POLL_S = 1.0
 """Waits end after so long, to look around."""
 
@@ -64,6 +66,8 @@ class Executor(ABC):
     """Runs a function over items."""
 
     name: ClassVar[str]
+    meter: Meter = NoMeter()
+    """Where runs count what they have done."""
 
     @property
     @abstractmethod

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from rayforest.engine.executors.executor import Calls, Executor
 from rayforest.engine.executors.ray_address import FoundRay, RayAddress, find_ray
 from rayforest.engine.executors.ray_calls import RayActors, RayTasks, imported_ray
+from rayforest.engine.executors.ray_meter import RayMeter
 from rayforest.engine.own_ray.head import RayHead, connect_once, present_token, start_head, stay_on_loopback
 from rayforest.errors import RayforestError, UnfinishedError
 
@@ -47,6 +48,7 @@ class RayExecutor(Executor):
             ConfigError: no Ray that this process can use answers at the address.
         """
         self._limit = workers
+        self.meter = RayMeter()
         self._cpus, self._asked = 1, float("-inf")
         self._head: RayHead | None = None
         self._stack = ExitStack()

@@ -12,6 +12,7 @@ from typing import Any
 from rayforest.engine.executors.executor import POLL_S, OverdueError, WorkerLostError
 from rayforest.engine.executors.versions import Versions, installed, refuse_others
 from rayforest.engine.library_warnings import hide_library_warnings
+from rayforest.engine.log_lines import JsonLines, json_lines_wanted
 from rayforest.errors import ConfigError
 from rayforest.native_output import hide_panics, panics_are_hidden
 from rayforest.process_settings import take_one_thread
@@ -31,7 +32,7 @@ class RayTasks:
     def __init__(self, fn: Callable[..., Any], timeout_s: float | None, check_own_ray: Callable[[], None]) -> None:
         self._ray, self._timeout_s, self._check_own_ray = imported_ray(), timeout_s, check_own_ray
         self._task = self._ray.remote(_run_task).options(num_cpus=1, max_retries=0, num_returns="streaming")
-        self._function = self._ray.put((installed(), self._ray.cloudpickle.dumps((fn, panics_are_hidden()))))
+        self._function = self._ray.put((installed(), self._ray.cloudpickle.dumps((fn, _output()))))
         self._begun: dict[Any, float | None] = {}
         self._idle_since = time.monotonic()
         self._done: dict[Any, tuple[Any, BaseException | None]] = {}
@@ -108,7 +109,7 @@ class RayActors:
         check_own_ray: Callable[[], None],
     ) -> None:
         self._ray, self._limit, self._check_own_ray = imported_ray(), limit, check_own_ray
-        self._shipped = self._ray.put((installed(), self._ray.cloudpickle.dumps((fn, state, panics_are_hidden()))))
+        self._shipped = self._ray.put((installed(), self._ray.cloudpickle.dumps((fn, state, _output()))))
         self._load: dict[Any, int] = {}
         self._rooms: dict[Any, int] = {}
         self._actor_of: dict[Any, Any] = {}
@@ -170,9 +171,8 @@ class _StateActor:
             self._refused = error
             return
         hide_library_warnings()
-        self._fn, state, quiet = imported_ray().cloudpickle.loads(pickled)
-        if quiet:
-            hide_panics()
+        self._fn, state, output = imported_ray().cloudpickle.loads(pickled)
+        _take(output)
         self._state = state()
 
     def call(self, item: Any) -> Any:
@@ -194,11 +194,25 @@ def _run_task(shipped: Shipped, item: Any) -> Iterator[Any]:
         refuse_others(versions)
         take_one_thread()  # before the function brings the libraries in
         hide_library_warnings()
-        fn, quiet = imported_ray().cloudpickle.loads(pickled)
-        if quiet:
-            hide_panics()
+        fn, output = imported_ray().cloudpickle.loads(pickled)
+        _take(output)
         _loaded = (digest, fn)
     yield _loaded[1](item)
+
+
+def _output() -> tuple[bool, bool]:
+    """What this process does with its output, for its workers to do the same."""
+    return panics_are_hidden(), json_lines_wanted()
+
+
+def _take(output: tuple[bool, bool]) -> None:
+    panics_hidden, json_lines = output
+    if panics_hidden:
+        hide_panics()
+    if json_lines:
+        JsonLines.begin()
+    else:
+        JsonLines.end()  # of another run, whose worker this was
 
 
 def _original(error: BaseException) -> BaseException:
