@@ -47,7 +47,7 @@ def _options(version: Version = False) -> None: ...
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start": (demo.demo, demo.generate, look.init, look.check),
     "Stages": (stages.run, stages.prepare, stages.tune, stages.export, stages.score),
-    "Results": (look.files, look.show),
+    "Results": (look.files, look.show, look.trace),
     "Clusters": (where.submit, where.jobs, where.logs, where.stop),
 }
 for panel, commands in COMMANDS.items():

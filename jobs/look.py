@@ -1,4 +1,4 @@
-"""Commands that look and change nothing: init, check, files, show."""
+"""Commands that look and change nothing: init, check, files, show, trace."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rayforest.jobs.streams import print_file_text
 
 if TYPE_CHECKING:
     from rayforest.checking.check import CheckReport
+    from rayforest.stages.trace import WrittenTrace
 
 Destination = Annotated[str, typer.Argument(metavar="DEST", help="A stage's destination: folder or URI.")]
 
@@ -96,7 +97,7 @@ def files(
 
 
 def show(destination: Destination, as_json: AsJson = False, debug: Debug = False) -> None:
-    """Show what a destination or a bundle holds."""
+    """Show what a destination or a bundle holds, and how far a run is that has not finished."""
 
     def work(_: ConsoleReporter) -> dict[str, object]:
         from rayforest.stages.show import describe
@@ -109,4 +110,22 @@ def show(destination: Destination, as_json: AsJson = False, debug: Debug = False
 
     raise typer.Exit(
         carry_out("show", work, as_json=as_json, debug=debug, show=print_facts, as_dict=lambda table: table)
+    )
+
+
+def trace(
+    destinations: Annotated[list[str], typer.Argument(metavar="DEST...", help="Destinations of stages.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The trace, as JSON.")],
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Write who did which shard and when, as a Chrome trace: of the latest run of each destination."""
+
+    def work(_: ConsoleReporter) -> WrittenTrace:
+        from rayforest.api import trace
+
+        return trace(destinations, out)
+
+    raise typer.Exit(
+        carry_out("trace", work, as_json=as_json, debug=debug, show=print, as_dict=lambda written: written.as_dict())
     )

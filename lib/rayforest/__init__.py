@@ -17,7 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rayforest.api import RunResult, dataset, export, files, init, prepare, read, run, score, show, tune
+    from rayforest.api import RunResult, dataset, export, files, init, prepare, read, run, score, show, trace, tune
     from rayforest.checking.check import check
     from rayforest.errors import RayforestError
     from rayforest.payments import generate_payments
@@ -46,6 +46,7 @@ _HOME = {
     "score": "rayforest.api",
     "show": "rayforest.api",
     "starter_project": "rayforest.starter.starter",
+    "trace": "rayforest.api",
     "tune": "rayforest.api",
 }
 
@@ -67,6 +68,7 @@ __all__ = [
     "score",
     "show",
     "starter_project",
+    "trace",
     "tune",
 ]
 

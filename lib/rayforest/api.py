@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rayforest.bundle.export import ExportedFacts
     from rayforest.preparing.prepare import PreparedFacts
     from rayforest.scoring.score import ScoredFacts
+    from rayforest.stages.trace import WrittenTrace
     from rayforest.tuning.outcome import TunedFacts
 
 
@@ -199,17 +200,34 @@ def files(destination: str | Path, *, quarantine: bool = False) -> Iterator[str]
 
 
 def show(destination: str | Path) -> dict[str, object]:
-    """What a destination or a bundle holds: the JSON object of `rayforest show --json`.
+    """What a destination or a bundle holds, and how far an unfinished run is: the object of `rayforest show --json`.
 
     Args:
         destination: a stage's destination, a folder or URI, or the folder of one bundle.
 
     Raises:
-        InputError: nothing was published there.
+        InputError: no run has begun there.
     """
     from rayforest.stages.show import describe
 
     return describe(destination)
+
+
+def trace(destinations: str | Path | Iterable[str | Path], out: str | Path) -> WrittenTrace:
+    """Write who did which shard and when, as a Chrome trace: of the latest run of each destination, finished or not.
+
+    Args:
+        destinations: of stages, folders or URIs; or one of them.
+        out: the file; one that is there is replaced.
+
+    Raises:
+        InputError: no run has begun at a destination.
+        ConfigError: the file cannot be written.
+    """
+    from rayforest.stages.trace import write_trace
+
+    places = [destinations] if isinstance(destinations, str | Path) else destinations
+    return write_trace(places, Path(out))
 
 
 def read(destination: str | Path) -> pl.LazyFrame:

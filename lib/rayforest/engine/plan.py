@@ -82,6 +82,10 @@ class Plan:
                 yield PlannedInput(*row)
             last = row
 
+    def rows_of_ranges(self) -> Iterator[tuple[int, int]]:
+        """(shard, rows) of each row range."""
+        return ((shard, rows) for shard, rows in self._rows(["shard", "rows"]))
+
     @property
     def _entry(self) -> tuple[str, ...]:
         return (_ENTRY.name,) if self.has_entries else ()

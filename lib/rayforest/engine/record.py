@@ -52,10 +52,11 @@ def encode_record(record: Record) -> bytes:
 
 
 def decode_record(data: bytes, where: str) -> Record:
-    return RECORD.read(data, where, _record_of)
+    return RECORD.read(data, where, record_of)
 
 
-def _record_of(document: Document) -> Record:
+def record_of(document: Document) -> Record:
+    """What a record's document says."""
     return Record(**{**document, "work": work_of(document)})
 
 
@@ -75,7 +76,7 @@ def attempt_path(folder: str, kind: str, shard: int, token: str, ending: str) ->
 
 def read_record(store: Store, folder: str, shard: int) -> Record | None:
     """The shard's record by its key, or None while the shard is not finished."""
-    return read_document(store, record_path(folder, shard), RECORD, _record_of)
+    return read_document(store, record_path(folder, shard), RECORD, record_of)
 
 
 def read_finished(store: Store, folder: str, shard: int) -> Record:
