@@ -9,7 +9,8 @@ What ships is the project file, checked first, and nothing else:
   rayforest installed.
 
 Variables that the project file names, as ${VAR} or $VAR, go along with the value they have here, except those whose
-name speaks of a secret (KEY, SECRET, TOKEN, PASSWORD, CREDENTIAL): these must be set on the cluster.
+name speaks of a secret (KEY, SECRET, TOKEN, PASSWORD, CREDENTIAL): these must be set on the cluster. RAYFOREST_LOG, the
+form of log lines, goes along, too.
 
 While the job is followed, Ctrl-C stops the following and not the job, and says how to follow or stop it.
 """
@@ -28,6 +29,7 @@ from typing import Any, TextIO
 
 from rayforest.cluster.dashboard import Dashboard
 from rayforest.cluster.jobs_api import PREFIX, Printer, connected, dashboard_at
+from rayforest.engine.log_lines import VARIABLE as LOG_VARIABLE
 from rayforest.errors import ConfigError, did_you_mean
 from rayforest.project.load import load_project, used_variables
 from rayforest.project.sections import Project, TableSection
@@ -166,6 +168,7 @@ def job_command(
         flags: further options of the job.
     """
     names = [name for name in used_variables(project, overrides) if not _SECRET.search(name)]
+    names.append(LOG_VARIABLE)  # the job's log lines are for whoever follows it
     variables = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
     # exec and -P: no shell stays in between, and nothing in the working folder takes the place of a module.
     python = ["exec", "env", *variables, sys.executable if here else "python", "-P", "-m", "rayforest.jobs.cli"]

@@ -22,6 +22,8 @@ _PROJECT = "/etc/rayforest"
 _HOME = "/home/rayforest"
 _MEGABYTES_A_GB = 1024
 _CRON_PARTS = 5
+METRICS_PORT = 8080
+"""Of every pod; KubeRay's default, too, which the service of the head has by itself."""
 SPOT_LABELS = {
     "karpenter.sh/capacity-type": "spot",
     "eks.amazonaws.com/capacityType": "SPOT",
@@ -101,9 +103,12 @@ def _service_account(description: ClusterDescription) -> Table:
 
 
 def _network_policy(description: ClusterDescription) -> Table:
-    """Pods of the cluster reach each other; from outside, those that are labelled as clients reach the dashboard."""
+    """Pods of the cluster reach each other; from outside, those that are labelled as clients reach the dashboard, and
+    those of a namespace that is labelled so read the metrics.
+    """
     ours = {"podSelector": {"matchLabels": _labels(description)}}
     clients = {"podSelector": {"matchLabels": {"rayforest.io/client": "true"}}}
+    monitoring = {"namespaceSelector": {"matchLabels": {"rayforest.io/metrics": "true"}}}
     operator = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kuberay-operator"}}}
     spec = {
         "podSelector": {"matchLabels": _labels(description)},
@@ -111,6 +116,7 @@ def _network_policy(description: ClusterDescription) -> Table:
         "ingress": [
             {"from": [ours]},
             {"from": [clients, operator], "ports": [{"protocol": "TCP", "port": 8265}]},
+            {"from": [monitoring], "ports": [{"protocol": "TCP", "port": METRICS_PORT}]},
         ],
         "egress": [
             {"to": [ours]},
@@ -138,7 +144,11 @@ def _cluster(description: ClusterDescription) -> Table:
             "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108  in the pod
         },
         "headGroupSpec": {
-            "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},  # noqa: S104  the pod's; see the policy
+            "rayStartParams": {
+                "num-cpus": "0",
+                "dashboard-host": "0.0.0.0",  # noqa: S104  the pod's; see the policy
+                "metrics-export-port": str(METRICS_PORT),
+            },
             "template": head_pod,
         },
         "workerGroupSpecs": [
@@ -146,7 +156,7 @@ def _cluster(description: ClusterDescription) -> Table:
                 "groupName": "workers",
                 "minReplicas": workers.min,
                 "maxReplicas": workers.max,
-                "rayStartParams": {},
+                "rayStartParams": {"metrics-export-port": str(METRICS_PORT)},
                 "template": _pod(
                     description, "ray-worker", workers.cpus, workers.memory_gb, workers.disk_gb, spot=workers.spot
                 ),

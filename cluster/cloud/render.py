@@ -21,6 +21,9 @@ from rayforest.cluster.cloud.provider import Provider
 from rayforest.engine.stores.object_uri import ObjectUri
 from rayforest.errors import ConfigError
 
+GRAFANA = Path(__file__).parents[1] / "grafana.json"
+"""A dashboard over the metrics that runs count, whichever cluster they run on."""
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -44,7 +47,11 @@ def render(description: ClusterDescription, provider: Provider) -> dict[str, str
     Raises:
         ConfigError: the description lacks what belongs to an account.
     """
-    texts = {"Dockerfile": dockerfile(description, provider), "requirements.in": requirements(provider)}
+    texts = {
+        "Dockerfile": dockerfile(description, provider),
+        "requirements.in": requirements(provider),
+        "grafana.json": GRAFANA.read_text(encoding="utf-8"),
+    }
     if provider is Provider.KUBERAY:
         for name, documents in manifests(description).items():
             texts[name] = _yaml(documents, [f"KubeRay 1.6 or newer: kubectl apply -f {name}"])

@@ -141,9 +141,13 @@ def test_the_policy_selects_the_pods_and_lets_only_them_and_clients_in() -> None
     ]
     assert all(template["metadata"]["labels"] == labels for template in templates)
     assert policy["policyTypes"] == ["Ingress", "Egress"]
-    own, others = policy["ingress"]
+    own, others, monitoring = policy["ingress"]
     assert own == {"from": [{"podSelector": {"matchLabels": labels}}]}
     assert others["ports"] == [{"protocol": "TCP", "port": 8265}]
+    assert monitoring == {
+        "from": [{"namespaceSelector": {"matchLabels": {"rayforest.io/metrics": "true"}}}],
+        "ports": [{"protocol": "TCP", "port": 8080}],
+    }
     assert all("from" in rule for rule in policy["ingress"])
 
 

@@ -332,6 +332,12 @@ def test_the_command_carries_variables_of_the_project_but_no_secret(
     assert elsewhere[8] == "project.toml"
 
 
+def test_the_form_of_log_lines_goes_along(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "RAYFOREST_LOG" not in job_command("run", project, here=False)
+    monkeypatch.setenv("RAYFOREST_LOG", "json")
+    assert shlex.split(job_command("run", project, here=False))[1:3] == ["env", "RAYFOREST_LOG=json"]
+
+
 @pytest.mark.parametrize(
     ("key", "value", "is_path"),
     [

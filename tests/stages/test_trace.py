@@ -54,7 +54,7 @@ def test_every_shard_and_trial_of_a_run_stands_once_in_the_lane_of_its_worker(ra
         )
     named = {(event["pid"], event["tid"]) for event in events if event["name"] == "thread_name"}
     assert named == lanes.keys()
-    assert {event["pid"] for event in events if event["name"] == "process_name"} == {pid for pid, _ in lanes}
+    assert [event["pid"] for event in events if event["name"] == "process_name"] == sorted({pid for pid, _ in lanes})
 
 
 def version_with(folder: Path, records: list[Record], notes: list[FailedAttempt]) -> Version:

@@ -175,12 +175,14 @@ class _Lanes:
 
     def _lane(self, work: Work) -> tuple[list[dict[str, Any]], int, int]:
         names, worker = [], (work.host, work.pid, work.thread)
-        pid = self.hosts.setdefault(work.host, len(self.hosts) + 1)
+        if work.host not in self.hosts:
+            self.hosts[work.host] = len(self.hosts) + 1
+            names.append(_name("process_name", self.hosts[work.host], 0, work.host))
+        pid = self.hosts[work.host]
         if worker not in self.workers:
             self.workers[worker] = len(self.workers) + 1
             thread = "" if work.thread == work.pid else f", thread {work.thread}"
-            names = [_name("process_name", pid, 0, work.host)]
-            names += [_name("thread_name", pid, self.workers[worker], f"process {work.pid}{thread}")]
+            names.append(_name("thread_name", pid, self.workers[worker], f"process {work.pid}{thread}"))
         return names, pid, self.workers[worker]
 
 
