@@ -1,6 +1,7 @@
 """A driver to be killed: numbers in, numbers out, slowly. Run as a program; prints one JSON object.
 
-Each attempt leaves a file SHARD.PID in the marks folder when it begins, so that others know whom to kill.
+Each attempt leaves a file SHARD.PID.TIME in the marks folder when it begins, so that others know whom to kill. It holds
+the id of the Ray node that does the work, or nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class SlowNumbers:
     schema: ClassVar[pa.Schema] = pa.schema([("number", pa.int64()), ("text", pa.string())])
 
     def __call__(self, shard: Shard, attempt: Attempt) -> None:
-        Path(self.marks, f"{shard.index}.{os.getpid()}").touch()
+        Path(self.marks, f"{shard.index}.{os.getpid()}.{time.time_ns()}").write_text(node_id())
         for row_range in shard.ranges:
             first = int(row_range.uri) + row_range.first_row
             for part in range(4):
@@ -56,6 +57,12 @@ class SlowNumbers:
         attempt.write(pa.table({"number": good, "text": texts}, schema=self.schema))
         columns = {"file": [file] * len(bad), "row": bad, "reason": ["ends in 7"] * len(bad), "raw": map(str, bad)}
         attempt.quarantine(pa.table(columns))
+
+
+def node_id() -> str:
+    """Of the Ray node that this process is a worker of."""
+    ray = sys.modules.get("ray")
+    return str(ray.get_runtime_context().get_node_id()) if ray is not None and ray.is_initialized() else ""
 
 
 def main(arguments: list[str]) -> int:

@@ -62,8 +62,14 @@ class Job:
 
     def attempts(self) -> list[tuple[int, int]]:
         """(shard, process id) of every attempt that has begun, the latest last."""
-        marks = sorted(self.marks.iterdir(), key=lambda mark: mark.stat().st_mtime_ns)
-        return [(int(mark.name.split(".")[0]), int(mark.name.split(".")[1])) for mark in marks]
+        return [(int(shard), int(pid)) for shard, pid, _ in (mark.name.split(".") for mark in self._marks())]
+
+    def nodes(self) -> list[str]:
+        """The Ray node of every attempt, in the same order."""
+        return [mark.read_text() for mark in self._marks()]
+
+    def _marks(self) -> list[Path]:
+        return sorted(self.marks.iterdir(), key=lambda mark: int(mark.name.rpartition(".")[2]))
 
     def finished_shards(self) -> int:
         return len(_listed(self.destination, r"(.+/)?records/\d+/\d+\.json"))

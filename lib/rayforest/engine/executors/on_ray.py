@@ -6,23 +6,28 @@ Only this folder imports Ray.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from logging import WARNING
 from typing import Any, TypeVar
 
+from rayforest.engine.executors.cluster_watch import watch_cluster
 from rayforest.engine.executors.executor import Calls, Executor
 from rayforest.engine.executors.ray_address import FoundRay, RayAddress, find_ray
 from rayforest.engine.executors.ray_calls import RayActors, RayTasks, imported_ray
 from rayforest.engine.executors.ray_meter import RayMeter
-from rayforest.engine.own_ray.head import RayHead, connect_once, present_token, start_head, stay_on_loopback
+from rayforest.engine.own_ray.head import (
+    RayHead,
+    connect_once,
+    patience_with_head_s,
+    present_token,
+    start_head,
+    stay_on_loopback,
+    survive_head,
+)
 from rayforest.errors import RayforestError, UnfinishedError
 
 R = TypeVar("R")
-
-_CPUS_KNOWN_S = 10.0
-"""How long the number of CPUs of the cluster is taken as known."""
 
 
 class RayExecutor(Executor):
@@ -49,11 +54,13 @@ class RayExecutor(Executor):
         """
         self._limit = workers
         self.meter = RayMeter()
-        self._cpus, self._asked = 1, float("-inf")
         self._head: RayHead | None = None
         self._stack = ExitStack()
         if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+            sooner_than_ray = patience_with_head_s() / 2
+            self._watch = watch_cluster(self._stack, self._check_own_ray, sooner_than_ray)
             return
+        patience_s = patience_with_head_s()
         with ExitStack() as stack:
             if address is None:
                 self._head = start_head(cpus=workers)
@@ -65,28 +72,27 @@ class RayExecutor(Executor):
                 there = find_ray(RayAddress(address, from_environment=False) if isinstance(address, str) else address)
             if there.on_loopback:
                 stack.enter_context(stay_on_loopback())
+            stack.enter_context(survive_head())
             stack.callback(imported_ray().shutdown)
             _connect(there.address, quiet=quiet)
+            self._watch = watch_cluster(stack, self._check_own_ray, patience_s)
             self._stack = stack.pop_all()
 
     @property
     def workers(self) -> int:
-        """CPUs of the cluster, which may grow; asked for now and then, since it costs a request."""
-        if time.monotonic() - self._asked > _CPUS_KNOWN_S:
-            self._cpus = max(int(imported_ray().cluster_resources().get("CPU", 1)), 1)
-            self._asked = time.monotonic()
-        return min(self._cpus, self._limit) if self._limit else self._cpus
+        """CPUs of the cluster, which may grow and shrink."""
+        cpus = max(sum(self._watch.cpus_of_nodes().values()), 1)
+        return min(cpus, self._limit) if self._limit else cpus
 
     def calls(self, fn: Callable[..., R], state: Callable[[], Any] | None, timeout_s: float | None) -> Calls[R]:
         if state is None:
-            return RayTasks(fn, timeout_s, self._check_own_ray)
-        return RayActors(fn, state, self._limit, self._check_own_ray)
+            return RayTasks(fn, timeout_s, self._watch)
+        return RayActors(fn, state, self._limit, self._watch)
 
     def close(self) -> None:
         self._stack.close()
 
     def _check_own_ray(self) -> None:
-        """Where this executor started Ray; where it did not, Ray itself ends the process after a minute."""
         if self._head is not None and self._head.has_ended():
             raise UnfinishedError(
                 "the Ray that this run had started has ended: it was killed, or the machine is out of memory",

@@ -6,9 +6,11 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from logging import getLogger
 from typing import Any
 
+from rayforest.engine.executors.cluster_watch import ClusterWatch
 from rayforest.engine.executors.executor import POLL_S, OverdueError, WorkerLostError
 from rayforest.engine.executors.versions import Versions, installed, refuse_others
 from rayforest.engine.library_warnings import hide_library_warnings
@@ -29,9 +31,9 @@ class RayTasks:
     from there and not from when it was queued.
     """
 
-    def __init__(self, fn: Callable[..., Any], timeout_s: float | None, check_own_ray: Callable[[], None]) -> None:
-        self._ray, self._timeout_s, self._check_own_ray = imported_ray(), timeout_s, check_own_ray
-        self._task = self._ray.remote(_run_task).options(num_cpus=1, max_retries=0, num_returns="streaming")
+    def __init__(self, fn: Callable[..., Any], timeout_s: float | None, watch: ClusterWatch) -> None:
+        self._ray, self._timeout_s, self._watch = imported_ray(), timeout_s, watch
+        self._task = _remote(_run_task).options(num_cpus=1, max_retries=0, num_returns="streaming")
         self._function = self._ray.put((installed(), self._ray.cloudpickle.dumps((fn, _output()))))
         self._begun: dict[Any, float | None] = {}
         self._idle_since = time.monotonic()
@@ -44,9 +46,9 @@ class RayTasks:
 
     def finished(self, flight: Sequence[Any]) -> Iterator[tuple[Any, Any, BaseException | None]]:
         if self._begun and not any(handle in self._done for handle in flight):
+            self._watch.look()
             ready, _ = self._ray.wait(list(self._begun), num_returns=1, timeout=POLL_S, fetch_local=False)
             if not ready:
-                self._check_own_ray()
                 self._report_waiting()
             for handle in ready:
                 self._advance(handle)
@@ -106,17 +108,18 @@ class RayActors:
         fn: Callable[..., Any],
         state: Callable[[], Any],
         limit: int | None,
-        check_own_ray: Callable[[], None],
+        watch: ClusterWatch,
     ) -> None:
-        self._ray, self._limit, self._check_own_ray = imported_ray(), limit, check_own_ray
+        self._ray, self._limit, self._watch = imported_ray(), limit, watch
         self._shipped = self._ray.put((installed(), self._ray.cloudpickle.dumps((fn, state, _output()))))
         self._load: dict[Any, int] = {}
         self._rooms: dict[Any, int] = {}
         self._actor_of: dict[Any, Any] = {}
+        self._nodes: set[str] = set()
+        """That have, or had, an actor."""
 
     def start(self, item: Any) -> Any:
-        if not self._load:
-            self._place()
+        self._place()
         actor = min(self._load, key=lambda actor: self._load[actor] / self._rooms[actor])
         handle = actor.call.remote(item)
         self._load[actor] += 1
@@ -124,9 +127,8 @@ class RayActors:
         return handle
 
     def finished(self, flight: Sequence[Any]) -> Iterator[tuple[Any, Any, BaseException | None]]:
+        self._watch.look()
         ready, _ = self._ray.wait(list(flight), num_returns=1, timeout=POLL_S, fetch_local=False)
-        if not ready:
-            self._check_own_ray()
         for handle in ready:
             actor = self._actor_of.pop(handle)
             if actor in self._load:
@@ -144,16 +146,20 @@ class RayActors:
             self._ray.kill(actor)
 
     def _place(self) -> None:
+        """An actor on each node that has joined; where none is left, on all nodes again."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        left = self._limit or sys.maxsize
-        for node in self._ray.nodes():
-            cpus = min(int(node["Resources"].get("CPU", 0)), left) if node["Alive"] else 0
-            if cpus:
-                strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        if not self._load:
+            self._nodes.clear()
+        left = (self._limit or sys.maxsize) - sum(self._rooms[actor] for actor in self._load)
+        for node, of_node in self._watch.cpus_of_nodes().items():
+            cpus = min(of_node, left) if node not in self._nodes else 0
+            if cpus > 0:
+                strategy = NodeAffinitySchedulingStrategy(node, soft=False)
                 options = {"num_cpus": cpus, "max_concurrency": cpus, "scheduling_strategy": strategy}
-                actor = self._ray.remote(_StateActor).options(**options).remote(self._shipped)
+                actor = _remote(_StateActor).options(**options).remote(self._shipped)
                 self._load[actor], self._rooms[actor] = 0, cpus
+                self._nodes.add(node)
                 left -= cpus
         if not self._load:
             raise WorkerLostError("no node of the cluster has a CPU")
@@ -224,6 +230,12 @@ def _original(error: BaseException) -> BaseException:
         lines = str(error).splitlines()
         return WorkerLostError(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
     return error
+
+
+@lru_cache(maxsize=2)
+def _remote(code: Any) -> Any:
+    """What Ray calls elsewhere. Made once: each new one goes to the head, and Ray waits long for one that is gone."""
+    return imported_ray().remote(code)
 
 
 def imported_ray() -> Any:

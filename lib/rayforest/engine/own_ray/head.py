@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,13 @@ _HEAD_SETTINGS = {
 }
 _FOREIGN_SETTINGS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR")
 """Variables that would tie a new head to another cluster."""
+
+_PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s"
+"""For how long Ray's processes wait for a head that does not answer; then they end themselves."""
+_PATIENCE_S = 60.0
+"""Ray's default."""
+_LEFT_TO_US_S = 600.0
+"""More time for a driver: it says what has happened, or finishes what needs no Ray any more."""
 
 _started: dict[int, subprocess.Popen[bytes]] = {}
 """Keepers that are children of this process, to be reaped."""
@@ -185,11 +192,25 @@ def stay_on_loopback() -> Iterator[None]:
         yield
 
 
+def patience_with_head_s() -> float:
+    """How long a head that does not answer is waited for: it may have a store of its own, and come back."""
+    with suppress(ValueError):  # Ray says what it makes of it
+        return float(os.environ.get(_PATIENCE, _PATIENCE_S))
+    return _PATIENCE_S
+
+
 @contextmanager
 def connect_once() -> Iterator[None]:
     """Let `ray.init` try to reach a cluster once (about 40 s), not twenty times, unless the user says how long."""
     name = "RAY_gcs_server_port_wait_time_s"
     with _environment({} if name in os.environ else {name: "1"}):
+        yield
+
+
+@contextmanager
+def survive_head() -> Iterator[None]:
+    """Let this process see to itself when the head is gone. Ray would end it after its patience, without an error."""
+    with _environment({_PATIENCE: f"{patience_with_head_s() + _LEFT_TO_US_S:.0f}"}):
         yield
 
 
