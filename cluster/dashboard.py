@@ -33,16 +33,26 @@ class Dashboard:
     token: str | None = field(repr=False)
     """The secret; None where there is none."""
     token_file: Path | None
-    """The file that it was read from; None where it came from RAY_AUTH_TOKEN, or there is none."""
+    """The file that it was read from; None where it came from elsewhere, or there is none."""
+    named: str = ""
+    """The option of a command line that names it; its address by default."""
+    elsewhere: bool = False
+    """It is known to be the end of a tunnel."""
+
+    @property
+    def option(self) -> str:
+        """What a user writes to mean this cluster."""
+        return self.named or f"--address {self.address}"
 
     @classmethod
-    def at(cls, address: str, *, token_file: Path | None = None) -> Dashboard:
+    def at(cls, address: str, *, token_file: Path | None = None, token: str | None = None) -> Dashboard:
         """Parse an address and find its token.
 
         Args:
             address: http://HOST:PORT or https://HOST[:PORT].
             token_file: the file with the token; by default RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token,
                 the order that Ray itself has.
+            token: the secret itself, instead of a file.
 
         Raises:
             ConfigError: the address is malformed, or the token file cannot be read.
@@ -60,7 +70,8 @@ class Dashboard:
                 expected="http://HOST:PORT, such as http://127.0.0.1:8265",
                 next_step="`rayforest cluster status` shows the address of the local cluster",
             )
-        token, token_file = _find_token(token_file)
+        if token is None:
+            token, token_file = _find_token(token_file)
         return cls(f"{parts.scheme}://{parts.netloc}", parts.hostname, port, token, token_file)
 
     @property
@@ -80,6 +91,8 @@ class Dashboard:
 
     def runs_here(self) -> bool:
         """Whether a Ray dashboard process of this user listens there: not a tunnel or a container's forwarded port."""
+        if self.elsewhere:
+            return False
         return self.is_loopback and any(_is_dashboard(process, self.port) for process in psutil.process_iter())
 
     def ray_version(self) -> str:

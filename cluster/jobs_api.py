@@ -7,17 +7,15 @@ import json
 import logging
 import os
 import re
-import shutil
-import tempfile
+import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from rayforest.cluster.dashboard import LIMIT_S, Dashboard
-from rayforest.cluster.local import recorded_cluster
 from rayforest.engine.deadline import within
 from rayforest.errors import ConfigError, InterruptedRunError, RayforestError, did_you_mean
 
@@ -85,25 +83,35 @@ class JobsApi:
         Args:
             submission_id: its id.
             command: shell command that runs it.
-            ships: the project file, for a cluster that cannot read it here.
+            ships: a folder that goes with it, for a cluster that cannot read the files of this machine.
 
         Raises:
             RayforestError: the cluster does not take it.
         """
         try:
-            if ships is None:
-                self._client.submit_job(entrypoint=command, submission_id=submission_id)
-                return
-            with tempfile.TemporaryDirectory(prefix="rayforest-ship-") as staging:
-                shutil.copyfile(ships, Path(staging) / ships.name)
-                environment = {"working_dir": staging}
-                self._client.submit_job(entrypoint=command, submission_id=submission_id, runtime_env=environment)
+            environment = None if ships is None else {"working_dir": str(ships)}
+            self._client.submit_job(entrypoint=command, submission_id=submission_id, runtime_env=environment)
         except (RuntimeError, OSError) as error:
             raise RayforestError(
                 "the cluster did not take the job",
                 found=_first_line(error),
                 next_step="look at the cluster's dashboard, and submit again",
             ) from None
+
+    def ask(self, command: str) -> str:
+        """What a short command prints on the head. Its job is forgotten afterwards.
+
+        Raises:
+            RayforestError: the cluster does not take it, or does not answer.
+        """
+        submission_id = f"probe-of-rayforest-{secrets.token_hex(4)}"
+        self.send(submission_id, command, ships=None)
+        while not self._details(submission_id).status.is_terminal():
+            time.sleep(_POLL_S / 2)
+        log = self.log(submission_id)
+        with suppress(RuntimeError, OSError):  # it stays in the dashboard's list, which harms nobody
+            self._client.delete_job(submission_id)
+        return log
 
     def jobs(self) -> list[JobState]:
         """Those that rayforest has sent, the newest first."""
@@ -227,7 +235,8 @@ class JobsApi:
                 ) from None
         raise RayforestError(
             f"the cluster does not answer when asked for {what}, which may still run",
-            next_step=f"check the connection, and ask again: rayforest jobs --address {self._dashboard.address}",
+            next_step=f"check the connection, and ask again: rayforest jobs {self._dashboard.option}; if the cluster "
+            "is gone, submit it to another one: finished shards are kept",
         )
 
 
@@ -267,15 +276,6 @@ class Printer:
         self._output.write(line)
 
 
-def dashboard_at(address: str) -> Dashboard:
-    """A dashboard with its token; of the cluster that `cluster up` started, its own."""
-    named = Dashboard.at(address)
-    local = recorded_cluster()
-    if local and named.is_loopback and local.dashboard.endswith(f":{named.port}"):
-        return Dashboard.at(address, token_file=local.head.token)
-    return named
-
-
 @contextmanager
 def connected(dashboard: Dashboard) -> Iterator[JobsApi]:
     """The jobs of a dashboard that has said its version.
@@ -285,7 +285,8 @@ def connected(dashboard: Dashboard) -> Iterator[JobsApi]:
     """
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)  # it tells of every connection
+    for told in ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging"):
+        logging.getLogger(f"ray.{told}").setLevel(logging.WARNING)  # they tell of every connection and upload
     with _only_this_dashboard(dashboard):
         try:
             client = within(LIMIT_S, lambda: JobSubmissionClient(dashboard.address, headers=dashboard.headers))
@@ -321,7 +322,7 @@ def _set_environment(values: dict[str, str | None]) -> None:
 
 
 def _interrupted(submission_id: str, dashboard: Dashboard) -> InterruptedRunError:
-    where = f"{submission_id} --address {dashboard.address}"
+    where = f"{submission_id} {dashboard.option}"
     return InterruptedRunError(
         f"stopped following; job {submission_id} goes on",
         next_step=f"follow it with: rayforest logs {where} --follow\n            stop it with: rayforest stop {where}",

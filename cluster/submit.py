@@ -1,16 +1,15 @@
 """`rayforest submit`: run a job on a Ray cluster through the Ray Jobs API, and come back with its exit code.
 
-What ships is the project file, checked first, and nothing else:
+What ships is the project file, checked first, and where the cluster lacks it this rayforest; both are said before:
 
 - A cluster on this machine (a Ray dashboard process of this user listens at the address) has the same files, so the
-  job reads the project file where it lies.
-- Any other cluster gets the project file alone, from a folder that holds nothing else: Ray would ship a whole folder,
-  with the .env in it. Relative paths would mean other files there, so they are refused. The cluster's image has
-  rayforest installed.
+  job reads the project file where it lies, and nothing ships.
+- Any other cluster is asked what it has installed, and gets a folder that holds just what it is to have: Ray would ship
+  a whole folder, with the .env in it. Relative paths would mean other files there, so they are refused.
 
 Variables that the project file names, as ${VAR} or $VAR, go along with the value they have here, except those whose
-name speaks of a secret (KEY, SECRET, TOKEN, PASSWORD, CREDENTIAL): these must be set on the cluster. RAYFOREST_LOG, the
-form of log lines, goes along, too.
+name speaks of a secret (KEY, SECRET, TOKEN, PASSWORD, CREDENTIAL): these must be set on the cluster. A project file,
+setting or variable that looks as if it held a secret is refused. RAYFOREST_LOG, the form of log lines, goes along, too.
 
 While the job is followed, Ctrl-C stops the following and not the job, and says how to follow or stop it.
 """
@@ -18,24 +17,25 @@ While the job is followed, Ctrl-C stops the following and not the job, and says 
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from rayforest.cluster.dashboard import Dashboard
-from rayforest.cluster.jobs_api import PREFIX, Printer, connected, dashboard_at
+from rayforest.cluster.jobs_api import PREFIX, JobsApi, Printer, connected
+from rayforest.cluster.secret_text import NAME, refuse_secrets
+from rayforest.cluster.shipping import probe, read_probe, staged
+from rayforest.cluster.way import way_to
 from rayforest.engine.log_lines import VARIABLE as LOG_VARIABLE
 from rayforest.errors import ConfigError, did_you_mean
 from rayforest.project.load import load_project, used_variables
 from rayforest.project.sections import Project, TableSection
 
 JOBS = ("prepare", "tune", "export", "score", "run")
-_SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,15 @@ def submit(
     job: str,
     project: Path,
     *,
-    address: str,
+    address: str | None = None,
+    cluster: Path | None = None,
     follow: bool = True,
     overrides: Sequence[str] = (),
     replace: bool = False,
     json_output: bool = False,
     debug: bool = False,
     output: TextIO | None = None,
+    say: Callable[[str], None] = lambda _: None,
     entrypoint: str | None = None,
 ) -> Submission:
     """Submit a job, and follow it to its end.
@@ -80,16 +82,19 @@ def submit(
         job: prepare, tune, export, score or run.
         project: the project file.
         address: of the cluster's dashboard, http://HOST:PORT.
+        cluster: instead of the address, a file that `rayforest cluster render` wrote and that was applied.
         follow: print what the job prints and wait for it; otherwise return as soon as it is accepted.
         overrides: `section.key=value` texts, as for --set.
         replace: pass --replace to the job.
         json_output: pass --json to the job. What people read then goes to standard error.
         debug: pass --debug to the job.
         output: where the job's output goes; standard output, or standard error with json_output, by default.
+        say: is told what ships and how large it is, before it does.
         entrypoint: run this shell command instead of the job.
 
     Raises:
-        ConfigError: the job, the project file or the token is wrong, or no dashboard answers at the address.
+        ConfigError: the job, the project file or the token is wrong, something holds what looks like a secret, no
+            dashboard answers at the address, or the cluster has not the packages that rayforest needs.
         RayforestError: the cluster does not take the job, or dies during it, or the job ended without an exit code of
             its own.
         InterruptedRunError: Ctrl-C while following; the job goes on.
@@ -97,23 +102,50 @@ def submit(
     if job not in JOBS:
         raise ConfigError(f"{job!r} cannot be submitted", expected=", ".join(JOBS), next_step=did_you_mean(job, JOBS))
     loaded = load_project(project, overrides)
-    dashboard = dashboard_at(address)
-    version = dashboard.ray_version()
-    here = dashboard.runs_here()
-    if here:
-        _check_ray_version(version)
-    else:
-        _refuse_relative_paths(loaded, dashboard)
+    _refuse_secrets(project, overrides)
     flags = (*(["--replace"] if replace else []), *(["--json"] if json_output else []), *(["--debug"] if debug else []))
-    command = entrypoint or job_command(job, project, here=here, overrides=overrides, flags=flags)
     submission_id = f"{PREFIX}{job}-{secrets.token_hex(4)}"
-    with connected(dashboard) as api:
-        api.send(submission_id, command, ships=None if here else project)
-        if not follow:
-            return Submission(submission_id, dashboard.address, None)
-        printer = Printer(output or (sys.stderr if json_output else sys.stdout), json_output=json_output)
-        exit_code = api.follow(submission_id, printer)
+    with way_to(address, cluster) as dashboard:
+        version = dashboard.ray_version()
+        here = dashboard.runs_here()
+        if here:
+            _check_ray_version(version)
+        else:
+            _refuse_relative_paths(loaded, dashboard)
+        command = entrypoint or job_command(job, project, here=here, overrides=overrides, flags=flags)
+        with connected(dashboard) as api:
+            if here:
+                say(f"nothing ships: a cluster on this machine reads {project} where it lies")
+                api.send(submission_id, command, ships=None)
+            else:
+                _ship(api, submission_id, command, project, dashboard, say)
+            if not follow:
+                return Submission(submission_id, dashboard.address, None)
+            printer = Printer(output or (sys.stderr if json_output else sys.stdout), json_output=json_output)
+            exit_code = api.follow(submission_id, printer)
     return Submission(submission_id, dashboard.address, exit_code, printer.result)
+
+
+def _ship(
+    api: JobsApi, submission_id: str, command: str, project: Path, dashboard: Dashboard, say: Callable[[str], None]
+) -> None:
+    """Send a job with what its cluster lacks."""
+    installed = read_probe(api.ask(shlex.join(["exec", "python", "-c", probe()])), dashboard.address)
+    installed.refuse_if_unfit(dashboard.address)
+    with staged(project, with_rayforest=installed.lacks_this_rayforest) as shipment:
+        say(f"the cluster has {installed} (Python {installed.python}); ships {shipment}")
+        api.send(submission_id, command, ships=shipment.folder)
+
+
+def _refuse_secrets(project: Path, overrides: Sequence[str]) -> None:
+    texts = {str(project): project.read_text(encoding="utf-8-sig")}
+    settings = {f"--set {override.partition('=')[0]}": override for override in overrides}
+    refuse_secrets(texts | settings, _travelling(project, overrides))
+
+
+def _travelling(project: Path, overrides: Sequence[str]) -> list[str]:
+    """Names of the variables that go along."""
+    return [name for name in used_variables(project, overrides) if not NAME.search(name)]
 
 
 def _check_ray_version(cluster: str) -> None:
@@ -167,8 +199,7 @@ def job_command(
         overrides: as for --set.
         flags: further options of the job.
     """
-    names = [name for name in used_variables(project, overrides) if not _SECRET.search(name)]
-    names.append(LOG_VARIABLE)  # the job's log lines are for whoever follows it
+    names = [*_travelling(project, overrides), LOG_VARIABLE]  # the job's log lines are for whoever follows it
     variables = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
     # exec and -P: no shell stays in between, and nothing in the working folder takes the place of a module.
     python = ["exec", "env", *variables, sys.executable if here else "python", "-P", "-m", "rayforest.jobs.cli"]

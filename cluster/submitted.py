@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TextIO
 
-from rayforest.cluster.jobs_api import JobState, Printer, connected, dashboard_at
+from rayforest.cluster.dashboard import Dashboard
+from rayforest.cluster.jobs_api import JobsApi, JobState, Printer, connected
+from rayforest.cluster.way import way_to
 
 
 @dataclass(frozen=True)
@@ -29,28 +34,35 @@ class JobList:
         return "\n".join(f"{job.submission_id:{width}}  {_told(job)}" for job in self.jobs)
 
 
-def list_jobs(address: str) -> JobList:
+def list_jobs(address: str | None = None, cluster: Path | None = None) -> JobList:
     """The jobs that rayforest has sent to a cluster.
 
     Args:
         address: of its dashboard, http://HOST:PORT.
+        cluster: instead of the address, a file of `rayforest cluster render`.
 
     Raises:
         ConfigError: no dashboard answers there, or the token is wrong.
         RayforestError: it takes no jobs.
     """
-    dashboard = dashboard_at(address)
-    dashboard.ray_version()
-    with connected(dashboard) as api:
+    with _jobs_of(address, cluster) as (api, dashboard):
         return JobList(dashboard.address, tuple(api.jobs()))
 
 
-def job_log(submission_id: str, *, address: str, follow: bool = False, output: TextIO | None = None) -> int | None:
+def job_log(
+    submission_id: str,
+    *,
+    address: str | None = None,
+    cluster: Path | None = None,
+    follow: bool = False,
+    output: TextIO | None = None,
+) -> int | None:
     """Print what a job has printed.
 
     Args:
         submission_id: its id.
         address: of the cluster's dashboard, http://HOST:PORT.
+        cluster: instead of the address, a file of `rayforest cluster render`.
         follow: go on until it has ended.
         output: where to; standard output by default.
 
@@ -62,10 +74,8 @@ def job_log(submission_id: str, *, address: str, follow: bool = False, output: T
         RayforestError: the job did not end by itself, or the cluster does not answer any more.
         InterruptedRunError: Ctrl-C while following; the job goes on.
     """
-    dashboard = dashboard_at(address)
-    dashboard.ray_version()
     out = output or sys.stdout
-    with connected(dashboard) as api:
+    with _jobs_of(address, cluster) as (api, _):
         state = api.state(submission_id)
         if follow:
             return api.follow(submission_id, Printer(out, json_output=False))
@@ -74,21 +84,28 @@ def job_log(submission_id: str, *, address: str, follow: bool = False, output: T
         return state.exit_code if state.has_ended else None
 
 
-def stop_job(submission_id: str, *, address: str) -> JobState:
+def stop_job(submission_id: str, *, address: str | None = None, cluster: Path | None = None) -> JobState:
     """End a job as Ctrl-C does: finished shards are kept. One that has ended stays as it is.
 
     Args:
         submission_id: its id.
         address: of the cluster's dashboard, http://HOST:PORT.
+        cluster: instead of the address, a file of `rayforest cluster render`.
 
     Raises:
         ConfigError: no dashboard answers there, the token is wrong, or the cluster knows no such job.
         RayforestError: it does not end.
     """
-    dashboard = dashboard_at(address)
-    dashboard.ray_version()
-    with connected(dashboard) as api:
+    with _jobs_of(address, cluster) as (api, _):
         return api.stop(submission_id)
+
+
+@contextmanager
+def _jobs_of(address: str | None, cluster: Path | None) -> Iterator[tuple[JobsApi, Dashboard]]:
+    with way_to(address, cluster) as dashboard:
+        dashboard.ray_version()
+        with connected(dashboard) as api:
+            yield api, dashboard
 
 
 def _told(job: JobState) -> str:

@@ -53,7 +53,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 for panel, commands in COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
-app.add_typer(where.cluster, name="cluster", rich_help_panel="Clusters")
+app.add_typer(where.clusters, name="cluster", rich_help_panel="Clusters")
 
 
 def main() -> NoReturn:

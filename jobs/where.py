@@ -20,11 +20,18 @@ if TYPE_CHECKING:
     from rayforest.cluster.submit import Submission
     from rayforest.cluster.submitted import JobList
 
-cluster = typer.Typer(help="Ray clusters: one on this machine, and files for clouds.", no_args_is_help=True)
+clusters = typer.Typer(help="Ray clusters: one on this machine, and files for clouds.", no_args_is_help=True)
 
 
-LOCAL_DASHBOARD = "http://127.0.0.1:8265"
-Address = Annotated[str, typer.Option(help="The cluster's dashboard.")]
+Address = Annotated[
+    str | None, typer.Option(help="The cluster's dashboard, http://HOST:PORT; port 8265 of this machine by default.")
+]
+ClusterFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--cluster", metavar="FILE", help="Instead of an address: cluster.yaml or raycluster.yaml of `cluster render`."
+    ),
+]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job, as `rayforest jobs` lists it.")]
 
 
@@ -41,7 +48,8 @@ class Job(StrEnum):
 def submit(
     job: Annotated[Job, typer.Argument(help="The job.")],
     project: ProjectFile,
-    address: Address = LOCAL_DASHBOARD,
+    address: Address = None,
+    cluster: ClusterFile = None,
     follow: Annotated[
         bool, typer.Option("--follow/--no-wait", help="Stream the job's output and return its exit code.")
     ] = True,
@@ -53,7 +61,7 @@ def submit(
     """Send a job to a Ray cluster through the Ray Jobs API."""
     code = 0
 
-    def work(_: ConsoleReporter) -> Submission:
+    def work(reporter: ConsoleReporter) -> Submission:
         nonlocal code
         from rayforest.cluster.submit import submit
 
@@ -61,11 +69,13 @@ def submit(
             job.value,
             project,
             address=address,
+            cluster=cluster,
             follow=follow,
             overrides=tuple(overrides or ()),
             replace=replace,
             json_output=as_json,
             debug=debug,
+            say=reporter.say,
         )
         code = done.exit_code or 0
         return done
@@ -78,13 +88,13 @@ def submit(
     raise typer.Exit(failed or code)
 
 
-def jobs(address: Address = LOCAL_DASHBOARD, as_json: AsJson = False, debug: Debug = False) -> None:
+def jobs(address: Address = None, cluster: ClusterFile = None, as_json: AsJson = False, debug: Debug = False) -> None:
     """List the jobs that were submitted to a cluster, the newest first."""
 
     def work(_: ConsoleReporter) -> JobList:
         from rayforest.cluster.submitted import list_jobs
 
-        return list_jobs(address)
+        return list_jobs(address, cluster)
 
     def as_dict(found: JobList) -> dict[str, object]:
         return {"command": "jobs", **found.as_dict()}
@@ -94,7 +104,8 @@ def jobs(address: Address = LOCAL_DASHBOARD, as_json: AsJson = False, debug: Deb
 
 def logs(
     job: JobId,
-    address: Address = LOCAL_DASHBOARD,
+    address: Address = None,
+    cluster: ClusterFile = None,
     follow: Annotated[bool, typer.Option("--follow", help="Until the job has ended; return its exit code.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -105,20 +116,26 @@ def logs(
         nonlocal code
         from rayforest.cluster.submitted import job_log
 
-        ended = job_log(job, address=address, follow=follow)
+        ended = job_log(job, address=address, cluster=cluster, follow=follow)
         code = ended or 0 if follow else 0
 
     failed = carry_out("logs", work, as_json=False, debug=debug, show=lambda _: None, as_dict=lambda _: {})
     raise typer.Exit(failed or code)
 
 
-def stop(job: JobId, address: Address = LOCAL_DASHBOARD, as_json: AsJson = False, debug: Debug = False) -> None:
+def stop(
+    job: JobId,
+    address: Address = None,
+    cluster: ClusterFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
     """Stop a submitted job; its finished shards are kept."""
 
     def work(_: ConsoleReporter) -> JobState:
         from rayforest.cluster.submitted import stop_job
 
-        return stop_job(job, address=address)
+        return stop_job(job, address=address, cluster=cluster)
 
     def as_dict(state: JobState) -> dict[str, object]:
         return {"command": "stop", "submission_id": state.submission_id, "status": state.status}
@@ -129,7 +146,7 @@ def stop(job: JobId, address: Address = LOCAL_DASHBOARD, as_json: AsJson = False
     raise typer.Exit(carry_out("stop", work, as_json=as_json, debug=debug, show=show, as_dict=as_dict))
 
 
-@cluster.command()
+@clusters.command()
 def up(
     cpus: Annotated[int | None, typer.Option(min=1, help="CPUs that the cluster may use; all by default.")] = None,
     dashboard_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of dashboard and Jobs API.")] = 8265,
@@ -146,7 +163,7 @@ def up(
     raise typer.Exit(_report("cluster up", work, as_json=as_json, debug=debug))
 
 
-@cluster.command()
+@clusters.command()
 def down(as_json: AsJson = False, debug: Debug = False) -> None:
     """Remove the local Ray cluster without a trace."""
 
@@ -158,7 +175,7 @@ def down(as_json: AsJson = False, debug: Debug = False) -> None:
     raise typer.Exit(_report("cluster down", work, as_json=as_json, debug=debug))
 
 
-@cluster.command()
+@clusters.command()
 def status(as_json: AsJson = False, debug: Debug = False) -> None:
     """Say whether the local Ray cluster runs, and where."""
 
@@ -170,7 +187,7 @@ def status(as_json: AsJson = False, debug: Debug = False) -> None:
     raise typer.Exit(_report("cluster status", work, as_json=as_json, debug=debug))
 
 
-@cluster.command()
+@clusters.command()
 def render(
     provider: Annotated[Provider, typer.Argument(help="The cloud, or KubeRay on any Kubernetes.")],
     out: Annotated[Path, typer.Option(help="Folder for the files.")],

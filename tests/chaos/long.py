@@ -2,6 +2,8 @@
 
 python -m tests.chaos.long [--rounds 10] [--store-rounds 100] [--worlds 20000] [--only TEXT] [--out chaos.md]
 
+--only nodes is what happens to a cluster whose nodes come and go, with prepare and score among it.
+
 Rounds with a store go around its cases, each with another seed; what was injected is told at the end.
 """
 
@@ -25,6 +27,7 @@ sys.path[:0] = [
 ]  # as pytest does for the short form
 
 from cases import CASES  # noqa: E402
+from cluster_cases import CLUSTER_CASES, LONG_CASES  # noqa: E402
 from object_servers import s3_environment, seaweedfs  # noqa: E402
 from simulation import run_seed  # noqa: E402
 from store_cases import INJECTED, REQUESTS, STORE_CASES  # noqa: E402
@@ -40,6 +43,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--out", type=Path, help="where the table goes, besides standard output")
     options = parser.parse_args()
+    of_processes = CASES | CLUSTER_CASES | LONG_CASES
     lines = ["| what was done | times | held | seconds each | seen last |", "|---|---|---|---|---|"]
     failures: list[str] = []
 
@@ -58,11 +62,11 @@ def main() -> int:
     def case(name: str, seed: int) -> str:
         with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
             try:
-                return (CASES | STORE_CASES)[name](Path(folder), random.Random(seed))
+                return (of_processes | STORE_CASES)[name](Path(folder), random.Random(seed))
             finally:
                 end_all()
 
-    for name in CASES:
+    for name in of_processes:
         if options.only in name and (name != "full disk" or may_mount()):
             tried(name, range(options.rounds), lambda seed, name=name: case(name, seed))
     with contextlib.ExitStack() as server:

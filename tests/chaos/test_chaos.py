@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from cases import CASES
+from cluster_cases import CLUSTER_CASES
 from store_cases import STORE_CASES
 from violence import end_all, may_mount
 
 pytestmark = pytest.mark.chaos
 
 
-ALL_CASES = CASES | STORE_CASES
+ALL_CASES = CASES | CLUSTER_CASES | STORE_CASES
 
 
 @pytest.mark.parametrize(

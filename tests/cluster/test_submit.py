@@ -6,6 +6,9 @@ import contextlib
 import http.server
 import io
 import json
+import os
+import platform
+import re
 import shlex
 import signal
 import socket
@@ -13,17 +16,24 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from shared_cluster import use_state_folder
 from waiting import free_port, wait_until
 
-from rayforest.cluster import dashboard, jobs_api
+from rayforest.cluster import dashboard, jobs_api, shipping, way
+from rayforest.cluster.cloud.description import load_description
+from rayforest.cluster.cloud.provider import Provider
+from rayforest.cluster.cloud.render import write_rendered
 from rayforest.cluster.dashboard import Dashboard
 from rayforest.cluster.jobs_api import Printer
 from rayforest.cluster.local import ClusterInfo, down, up
+from rayforest.cluster.secret_text import refuse_secrets
+from rayforest.cluster.shipping import read_probe
 from rayforest.cluster.submit import Submission, _refuse_relative_paths, job_command, submit
+from rayforest.cluster.submitted import list_jobs
 from rayforest.errors import ConfigError, RayforestError
 from rayforest.project.load import load_project
 
@@ -196,17 +206,69 @@ def test_ctrl_c_stops_following_and_not_the_job(project: Path, cluster: ClusterI
 
 
 @pytest.mark.ray
-def test_another_cluster_gets_the_project_file_alone(project: Path, tunnel: str, cluster: ClusterInfo) -> None:
+def test_another_cluster_gets_the_project_file_alone_where_it_has_this_rayforest(
+    project: Path, tunnel: str, cluster: ClusterInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (project.parent / ".env").write_text("PASSWORD=x")
-    output = io.StringIO()
-    token = cluster.head.token
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
-        with pytest.raises(ConfigError, match="relative to the project file"):
-            submit("score", project, address=tunnel)
-        overrides = ["project.root=/data/out", "data.source=/data/rows.csv"]
-        done = submit("score", project, address=tunnel, overrides=overrides, entrypoint="ls -A", output=output)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(cluster.head.token))
+    with pytest.raises(ConfigError, match="relative to the project file"):
+        submit("score", project, address=tunnel)
+    output, said = io.StringIO(), list[str]()
+    done = submit(
+        "score",
+        project,
+        address=tunnel,
+        overrides=["project.root=/data/out", "data.source=/data/rows.csv"],
+        entrypoint="ls -A",
+        output=output,
+        say=said.append,
+    )
     assert (done.exit_code, output.getvalue()) == (0, "project.toml\n")
+    here = f"rayforest {version('rayforest')} (Python {platform.python_version()})"
+    assert said == [f"the cluster has {here}; ships project.toml ({project.stat().st_size} bytes)"]
+    assert not [job for job in list_jobs(tunnel).jobs if "probe" in job.submission_id]
+
+
+@pytest.mark.ray
+def test_a_cluster_of_another_version_gets_this_rayforest_and_works_with_it(
+    project: Path, cluster: ClusterInfo, kubectl: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By the way that a rendered file describes, too."""
+    rows = "".join(f"{i},{i % 7}\n" for i in range(50))
+    (tmp_path / "rows.csv").write_text("amount,weekday\n" + rows)
+    project.write_text(f'[project]\nname = "x"\nroot = "{tmp_path}/out"\n[data]\nsource = "{tmp_path}/rows.csv"\n')
+    monkeypatch.setattr(shipping, "version", lambda _: "9.9.9")
+    rendered = tmp_path / "rendered" / "raycluster.yaml"
+    write_rendered(load_description(None), Provider.KUBERAY, rendered.parent)
+    which = "python -P -c 'import rayforest; print(rayforest.__file__)'"
+    command = f"{which} && {job_command('prepare', project, here=False, flags=['--json'])}"
+    output, said = io.StringIO(), list[str]()
+    done = submit(
+        "prepare", project, cluster=rendered, json_output=True, output=output, say=said.append, entrypoint=command
+    )
+    assert done.result is not None, output.getvalue()
+    assert (done.exit_code, done.result["rows_in"]) == (0, 50)
+    assert re.fullmatch(r"/.*/working_dir_files/.*/rayforest/__init__\.py", output.getvalue().splitlines()[0])
+    assert re.search(r"; ships project.toml \(\d+ bytes\) and rayforest 9.9.9 \(1\.\d MB\)", said[0])
+    assert kubectl.read_text().split("\n")[:2] == [
+        "--namespace rayforest port-forward service/rayforest-head-svc N:8265",
+        "--namespace rayforest get secret rayforest --output=jsonpath={.data.auth_token}",
+    ]
+
+
+@pytest.fixture
+def kubectl(tmp_path: Path, cluster: ClusterInfo, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A kubectl that forwards to the cluster and knows its token; the file in which it writes what it was asked for."""
+    asked, program = tmp_path / "asked", tmp_path / "bin" / "kubectl"
+    program.parent.mkdir()
+    stand_in = Path(__file__).parents[1] / "given" / "kubectl.py"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, str(stand_in)])} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setenv("ASKED", str(asked))
+    monkeypatch.setenv("DASHBOARD_PORT", cluster.dashboard.rpartition(":")[2])
+    monkeypatch.setenv("TOKEN_FILE", str(cluster.head.token))
+    return asked
 
 
 @pytest.mark.ray
@@ -360,3 +422,122 @@ def test_tables_that_are_named_relative_to_the_project_file_do_not_travel(
         return
     with pytest.raises(ConfigError, match=f"{key} is relative to the project file"):
         _refuse_relative_paths(loaded, dashboard)
+
+
+def test_a_file_that_describes_no_cluster_is_refused_with_the_ones_that_do(project: Path, tmp_path: Path) -> None:
+    write_rendered(load_description(None), Provider.KUBERAY, tmp_path / "kuberay")
+    with pytest.raises(ConfigError, match="brings its own cluster") as error:
+        submit("score", project, cluster=tmp_path / "kuberay" / "rayjob.yaml")
+    assert "kubectl apply -f" in error.value.next_step
+    for name in ("namespace.yaml", "absent.yaml"):
+        with pytest.raises(ConfigError) as error:
+            submit("score", project, cluster=tmp_path / "kuberay" / name)
+        assert "cluster.yaml or raycluster.yaml" in error.value.expected
+    with pytest.raises(ConfigError, match="named twice"):
+        submit("score", project, cluster=tmp_path / "raycluster.yaml", address="http://127.0.0.1:8265")
+
+
+def test_a_way_that_does_not_open_is_told_with_its_command(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_rendered(load_description(None), Provider.KUBERAY, tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(RayforestError, match="does not open") as error:
+        submit("score", project, cluster=tmp_path / "raycluster.yaml")
+    assert (error.value.found, error.value.exit_code) == ("no such file or directory", 1)
+    kubectl = tmp_path / "bin" / "kubectl"
+    kubectl.parent.mkdir()
+    kubectl.write_text("#!/bin/sh\necho 'error: no such service' >&2\nexit 1\n")
+    kubectl.chmod(0o755)
+    with pytest.raises(RayforestError, match="does not open") as error:
+        submit("score", project, cluster=tmp_path / "raycluster.yaml")
+    assert "kubectl --namespace rayforest" in error.value.expected
+    assert error.value.found == "error: no such service"
+
+
+def test_the_launchers_file_is_reached_by_rays_own_tunnel(tmp_path: Path) -> None:
+    write_rendered(load_description(None), Provider.AWS, tmp_path)
+    found = way._read(tmp_path / "cluster.yaml")
+    assert found.tunnel[1:] == (
+        "-m",
+        "ray.scripts.scripts",
+        "dashboard",
+        str(tmp_path / "cluster.yaml"),
+        "--port",
+        "PORT",
+    )
+    assert found.token() is None
+
+
+def test_a_cluster_without_what_rayforest_needs_is_refused_before_anything_ships() -> None:
+    found = read_probe('noise\nrayforest-probe ["3.12.4", {"ray": "2.60.0", "numpy": "2.0"}]\n', "http://head:8265")
+    assert (str(found), found.lacks_this_rayforest) == ("no rayforest", True)
+    with pytest.raises(ConfigError, match="lacks packages") as error:
+        found.refuse_if_unfit("http://head:8265")
+    assert "polars" in error.value.expected
+    assert "ray," not in error.value.expected
+    with pytest.raises(ConfigError, match="no Python that jobs can use") as error:
+        read_probe("/bin/sh: 1: exec: python: not found\n", "http://head:8265")
+    assert error.value.found == "/bin/sh: 1: exec: python: not found"
+
+
+SECRETS = {
+    "private key": "-----BEGIN RSA PRIVATE KEY-----",
+    "AWS access key": "AKIA" + "IOSFODNN7EXAMPLE",
+    "AWS secret key": "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYEXAMPLEKEY",
+    "Azure": "DefaultEndpointsProtocol=https;AccountName=x;AccountKey=" + "abcdefg==",
+    "Google API key": "AIza" + "SyD3x4mpl3x4mpl3x4mpl3x4mpl3x4mpl3x",
+    "GitHub": "ghp_" + "x4mpl3x4mpl3x4mpl3x4mpl3x4mpl3x4mpl3",
+    "JSON web token": "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
+    "password in a URL": "postgres://me:" + "hunter22@db/sales",
+    "password": "password = " + "hunter22hunter22",
+    "signed URL": "https://x/y?sv=1&sig=" + "abcdefghijkl",
+}
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+@pytest.mark.parametrize("place", ["file", "setting", "variable"])
+def test_what_looks_like_a_secret_is_refused_by_its_place_and_not_repeated(
+    kind: str, place: str, project: Path, state_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret, overrides = SECRETS[kind], list[str]()
+    if place == "file":
+        project.write_text(f"{project.read_text()}\n# {secret}\n")
+    elif place == "setting":
+        overrides = [f"data.target='{secret}'"]
+    else:
+        monkeypatch.setenv("WHERE", secret)
+        overrides = ["data.target='${WHERE}'"]
+    with pytest.raises(ConfigError, match="looks like a secret") as error:
+        submit("score", project, overrides=overrides)
+    assert secret not in str(error.value)
+    assert {"file": f"{project} holds", "setting": "--set data.target", "variable": "variable WHERE"}[place] in (
+        error.value.what
+    )
+    assert ("line 6" in error.value.what) == (place == "file")
+
+
+def test_a_secret_of_this_environment_is_known_wherever_it_stands(
+    project: Path, state_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "f" * 64)
+    project.write_text(f"{project.read_text()}\n# {'f' * 64}\n")
+    with pytest.raises(ConfigError, match="looks like a secret") as error:
+        submit("score", project)
+    assert error.value.found == "the value of RAY_AUTH_TOKEN"
+
+
+@pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "jobs" / "examples").glob("*.toml")), ids=str)
+def test_the_example_projects_hold_no_secret(file: Path) -> None:
+    refuse_secrets({str(file): file.read_text()}, [])
+
+
+def test_names_paths_and_hashes_are_no_secrets() -> None:
+    lines = [
+        "source = 's3://company-Data2/Warehouse/2026/Payments/Part00001/x'",
+        "version = 'da39a3ee5e6b4b0d3255bfef95601890afd80709'",
+        "root = '/data/Projects/Payments2026/Quarter3/Region12'",
+        "hash = ['card_id']  # by RAYFOREST_HASH_KEY",
+        "password_changed = 'CAST(password_changed AS TIMESTAMP)'",
+    ]
+    refuse_secrets({"project.toml": "\n".join(lines)}, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def cluster(cluster_home: Path) -> Iterator[ClusterInfo]:
     """Two CPUs, as `rayforest cluster up` leaves them."""
     with pytest.MonkeyPatch.context() as patch:
         use_state_folder(patch, cluster_home)
+        patch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)  # `python` of jobs from elsewhere
         info = up(cpus=2, dashboard_port=free_port()).cluster
     assert info is not None
     yield info
