@@ -145,7 +145,30 @@ def commands_on_nodes(folder: Path, rng: random.Random) -> str:
             if command == "prepare":
                 rayforest("tune", str(project))
                 rayforest("export", str(project))
-    return "; ".join(told)
+        kept = command_without_head(project, folder, cluster, environment)
+    rayforest("prepare", str(project), f"--set=project.root={folder / 'beheaded'}")
+    assert contents(folder / "beheaded" / "prepared") == contents(folder / "undisturbed" / "prepared")
+    return "; ".join([*told, f"prepare without a head: {kept} kept"])
+
+
+def command_without_head(project: Path, folder: Path, cluster: Any, environment: dict[str, str]) -> int:
+    """`rayforest prepare` whose cluster loses its head: one JSON object says so. Returns how many shards are kept."""
+    cluster.add_node(num_cpus=1)
+    settings = [f"run.address={cluster.address}", "run.executor=ray", f"project.root={folder / 'beheaded'}"]
+    arguments = ["-m", "rayforest.jobs.cli", "prepare", str(project), *(f"--set={one}" for one in settings), "--json"]
+    with (folder / "beheaded.log").open("w") as log:
+        run = subprocess.Popen(
+            [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=log, text=True, env=os.environ | environment
+        )
+    started.append(run)
+    destination = folder / "beheaded" / "prepared"
+    wait_until(lambda: records(destination) >= 50, "finished shards", run)
+    kill_node(cluster, cluster.head_node)
+    out, _ = run.communicate()
+    assert run.returncode == 3, out
+    (line,) = out.splitlines()
+    assert "is gone" in json.loads(line)["error"]["what"]
+    return records(destination)
 
 
 def cpu_seconds(node: Any) -> float:
