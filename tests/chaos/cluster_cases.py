@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -19,6 +20,7 @@ import psutil
 from cases import SHARDS, Case, judged, payments, rayforest, records
 from violence import Job, contents, ended, pause, started, wait_until
 
+from rayforest.engine.executors import RayExecutor, WorkerLostError
 from rayforest.engine.own_ray.head import client_settings, present_token
 from rayforest.engine.processes import descendants, identify, send
 
@@ -171,6 +173,39 @@ def command_without_head(project: Path, folder: Path, cluster: Any, environment:
     return records(destination)
 
 
+def trials_on_nodes(folder: Path, rng: random.Random) -> str:
+    """Calls that share a state, as trials do: a node that joins gets its share, and those of a killed one fail."""
+
+    def work_at(_: dict[str, int], n: int) -> str:  # in here, or workers would import it
+        import ray
+
+        time.sleep(0.3)
+        return str(ray.get_runtime_context().get_node_id())
+
+    with cluster_of_nodes(folder) as (cluster, _):
+        first = cluster.add_node(num_cpus=1)
+        executor = RayExecutor(cluster.address, quiet=True)
+        try:
+            outcomes, nodes, joined = [], [], None
+            for outcome in executor.stream(work_at, range(40), state=dict):
+                outcomes.append(outcome)
+                nodes.append(outcome.value)
+                if len(outcomes) == 5:
+                    joined = cluster.add_node(num_cpus=1)
+                if len(outcomes) == 25:
+                    assert joined is not None
+                    assert joined.node_id in nodes
+                    kill_node(cluster, first)
+            assert joined is not None
+        finally:
+            executor.close()
+    lost = [outcome.error for outcome in outcomes if outcome.error is not None]
+    assert all(isinstance(error, WorkerLostError) for error in lost)
+    assert len({outcome.item for outcome in outcomes}) == 40
+    assert set(nodes[-5:]) == {joined.node_id}
+    return f"{nodes.count(joined.node_id)} of 40 on the node that joined, {len(lost)} lost with the other"
+
+
 def cpu_seconds(node: Any) -> float:
     """Of the workers of a node."""
     (raylet,) = node.all_processes["raylet"]
@@ -196,5 +231,8 @@ num_iterations = 10
 """
 
 CLUSTER_CASES: dict[str, Case] = {"nodes join and are killed, and the head, Ray": nodes_that_come_and_go}
-LONG_CASES: dict[str, Case] = {"nodes join and are killed, prepare and score": commands_on_nodes}
+LONG_CASES: dict[str, Case] = {
+    "nodes join and are killed, prepare and score": commands_on_nodes,
+    "nodes join and are killed, trials": trials_on_nodes,
+}
 """Of the long form alone."""
