@@ -54,7 +54,7 @@ def kill_node(cluster: Any, node: Any) -> None:
 def nodes_that_come_and_go(folder: Path, rng: random.Random) -> str:
     """A node joins at a third of a run, the first one is killed at two thirds; then, in another run, the head."""
     with cluster_of_nodes(folder) as (cluster, environment):
-        job = Job(folder / "grown", {"executor": "ray", "address": cluster.address, "pause": 0.1}, environment)
+        job = Job(folder / "grown", {"executor": "ray", "address": cluster.address, "pause": 0.15}, environment)
         grown_and_shrunk(job, cluster, rng)
         judged(job)
         seen = f"{len(set(job.attempts()))} attempts at {SHARDS} shards"
@@ -74,8 +74,8 @@ def grown_and_shrunk(job: Job, cluster: Any, rng: random.Random) -> None:
     driver = job.start()
     wait_until(lambda: job.finished_shards() >= SHARDS // 3, "a third", driver)
     second = cluster.add_node(num_cpus=1)
+    wait_until(lambda: second.node_id in job.nodes(), "work on the second node", driver)
     wait_until(lambda: job.finished_shards() >= 2 * SHARDS // 3, "two thirds", driver)
-    assert second.node_id in job.nodes()
     pause(rng, 0.3)
     kill_node(cluster, first)
     ended(driver)
