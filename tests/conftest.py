@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from rayforest.process_settings import ONE_THREAD
 
-pytest_plugins = ["built_projects", "object_servers", "cloud_servers", "shared_cluster"]
+pytest_plugins = ["built_projects", "object_servers", "cloud_servers", "shared_cluster", "second_node"]
 
 settings.register_profile("rayforest", examples(40))
 settings.load_profile("rayforest")

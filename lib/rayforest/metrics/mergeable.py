@@ -39,6 +39,8 @@ class RunningMetrics:
     """For each class: bucket of its score -> [rows of other classes, rows of this class]."""
     threshold: float = 0.5
     """Of a binary problem: the positive class where the probability is above it."""
+    with_curves: bool = True
+    """Whether scores are counted; without, there is no area, and many classes cost little."""
 
     def update(self, problem: Problem, predictions: Array, labels: Array) -> None:
         """Add rows: predictions as `evaluate` takes them, labels encoded, NaN where unknown."""
@@ -56,10 +58,11 @@ class RunningMetrics:
         if problem.kind == "binary":
             positive = labels == 1
             right = ((predictions > self.threshold) == positive) & (labels != UNSEEN)
-            self._count(1, predictions, positive)
+            if self.with_curves:
+                self._count(1, predictions, positive)
         else:
             right = predictions.argmax(axis=1) == labels
-            for label in range(len(problem.labels)):
+            for label in range(len(problem.labels) if self.with_curves else 0):
                 self._count(label, predictions[:, label], labels == label)
         self._add(right=float(right.sum()), log_loss=float(losses(problem, predictions, labels).sum()))
 
@@ -92,6 +95,14 @@ class RunningMetrics:
             auc = missing_classes(len(areas), problem)
         found = {"log_loss": self.sums["log_loss"] / self.rows, "accuracy": self.sums["right"] / self.rows, "auc": auc}
         return Evaluation.of(found, self.rows, self.unseen)
+
+    def average_precision(self) -> float | None:
+        """Of a binary problem, ties as in the area; None where only one class occurs."""
+        found, above, positives = 0.0, 0, 0
+        for _, (without, within) in sorted(self.curves.get(1, {}).items(), reverse=True):
+            above, positives = above + without + within, positives + within
+            found += within * positives / above
+        return found / positives if 0 < positives < above else None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

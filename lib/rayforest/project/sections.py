@@ -369,6 +369,9 @@ class TuneSection(Section):
     """No new trial starts after this many seconds."""
     workers: Annotated[int, Field(strict=True, ge=1)] | None = None
     """Trials at the same time; also how far the search looks ahead, so it changes which trials are proposed."""
+    nodes: Literal["auto"] | Annotated[int, Field(strict=True, ge=1)] = "auto"
+    """Nodes of a Ray cluster that train each trial together. auto: one, or, where the training rows need more memory
+    than a node has, as few as have it. Another number of nodes gives other last digits, and so other trees."""
     space: dict[str, Any] = {}
     """LightGBM parameters: a value fixes it, [low, high] searches between, { choices = [...] } picks one."""
 

@@ -6,7 +6,7 @@ rows in blocks that go straight into the bins. So the float matrix of the whole 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -80,17 +80,23 @@ class PreparedData:
 
     def matrices(self, part: str, problem: Problem) -> Iterator[tuple[Matrix, Labels]]:
         """Model inputs and encoded labels of one part, shard by shard; labels that training never saw are `UNSEEN`."""
-        for path in self.manifest.data_paths():
-            frame = self._rows(path, part, [TARGET_COLUMN, *self.features.names])
-            labels = problem.encode(frame[TARGET_COLUMN])
-            given = ~np.isnan(labels)
-            yield self.features.matrix(frame)[given], labels[given]
+        return (self.labelled(path, part, problem) for path in self.manifest.data_paths())
+
+    def labelled(self, path: str, part: str, problem: Problem) -> tuple[Matrix, Labels]:
+        """The same of one shard's file."""
+        frame = self._rows(path, part, [TARGET_COLUMN, *self.features.names])
+        labels = problem.encode(frame[TARGET_COLUMN])
+        given = ~np.isnan(labels)
+        return self.features.matrix(frame)[given], labels[given]
 
     def labels(self, part: str, problem: Problem) -> Iterator[Labels]:
         """The encoded labels alone, shard by shard."""
-        for path in self.manifest.data_paths():
-            labels = problem.encode(self._rows(path, part, [TARGET_COLUMN])[TARGET_COLUMN])
-            yield labels[~np.isnan(labels)]
+        return (self.labels_of(path, part, problem) for path in self.manifest.data_paths())
+
+    def labels_of(self, path: str, part: str, problem: Problem) -> Labels:
+        """The same of one shard's file."""
+        labels = problem.encode(self._rows(path, part, [TARGET_COLUMN])[TARGET_COLUMN])
+        return labels[~np.isnan(labels)]
 
     def learnable(self, path: str, part: str, problem: Problem) -> Matrix:
         """Model inputs of the rows of one shard's file whose label training saw."""
@@ -104,35 +110,49 @@ class PreparedData:
 
 
 class _Rows(lgb.Sequence):
-    """Rows [begin, end) of the blocks of one part, for LightGBM."""
+    """The rows of one shard, for LightGBM."""
 
     batch_size = 65_536
 
-    def __init__(self, blocks: _Blocks, block: int) -> None:
-        self.blocks, self.block = blocks, block
+    def __init__(self, rows: PartRows, block: int) -> None:
+        self.rows, self.block = rows, block
 
     def __getitem__(self, index: int | slice | list[int]) -> Matrix:
-        return self.blocks.load(self.block)[index]
+        return self.rows.load(self.block)[index]
 
     def __len__(self) -> int:
-        return self.blocks.rows[self.block]
+        return self.rows.counts[self.block]
 
 
-class _Blocks:
-    """The rows of one part whose label training saw, by shard: their labels, and one matrix at a time."""
+class PartRows:
+    """The rows of one part, in some shards, whose label training saw: their labels, and one matrix at a time."""
 
-    def __init__(self, data: PreparedData, part: str, problem: Problem) -> None:
-        self.data, self.part, self.problem = data, part, problem
-        self.paths = list(data.manifest.data_paths())
-        labels = [block[problem.is_known(block)] for block in data.labels(part, problem)]
-        self.rows = [len(block) for block in labels]
-        self.labels = np.concatenate(labels)
+    def __init__(self, data: PreparedData, part: str, problem: Problem, paths: Sequence[str]) -> None:
+        self.data, self.part, self.problem, self.paths = data, part, problem, paths
+        every = (data.labels_of(path, part, problem) for path in paths)
+        labels = [block[problem.is_known(block)] for block in every]
+        self.counts = [len(block) for block in labels]
+        self.labels: Labels = np.concatenate([np.zeros(0), *labels])
         self._loaded: tuple[int, Matrix] | None = None
 
     def load(self, block: int) -> Matrix:
+        """The model inputs of one shard."""
         if self._loaded is None or self._loaded[0] != block:
             self._loaded = block, self.data.learnable(self.paths[block], self.part, self.problem)
         return self._loaded[1]
+
+    def dataset(self, params: dict[str, Any], reference: lgb.Dataset | None = None) -> lgb.Dataset:
+        """The rows, of which there are some, in LightGBM's bins: those of the reference, or new ones."""
+        features = self.data.features
+        return lgb.Dataset(
+            [_Rows(self, i) for i, n in enumerate(self.counts) if n],
+            label=self.labels,
+            feature_name=model_names(features),
+            categorical_feature=categorical_places(features),
+            params=params,
+            reference=reference,
+            free_raw_data=True,
+        ).construct()
 
 
 def binned(data: PreparedData, problem: Problem, params: dict[str, Any]) -> tuple[lgb.Dataset, lgb.Dataset]:
@@ -144,37 +164,41 @@ def binned(data: PreparedData, problem: Problem, params: dict[str, Any]) -> tupl
             for them, so early stopping and the comparison of trials are on the others.
         params: LightGBM parameters that shape the bins; they cannot vary between trials on the same dataset.
     """
-    categorical = [i for i, name in enumerate(data.features.names) if name in data.features.categories]
-    train, valid = None, None
-    for part in ("train", "valid"):
-        blocks = _Blocks(data, part, problem)
-        if train is None and problem.kind != "regression" and len(np.unique(blocks.labels)) < 2:
-            raise InputError(
-                "the target is constant in the training rows: none of them has the positive label",
-                expected="two labels or more",
-                next_step="check data.target and data.positive",
-            )
-        if len(blocks.labels) and np.abs(blocks.labels).max() > LARGEST_LABEL:
-            raise InputError(
-                f"the target has values in the {part} part that LightGBM cannot hold",
-                expected=f"quantities of at most {LARGEST_LABEL:.2g}: it keeps them in single precision",
-                next_step="divide it, or take its logarithm: data.target may be SQL",
-            )
-        rows: list[lgb.Sequence] = [_Rows(blocks, i) for i, n in enumerate(blocks.rows) if n]
-        dataset = lgb.Dataset(
-            rows,
-            label=blocks.labels,
-            feature_name=_model_names(data.features.names),
-            categorical_feature=categorical,
-            params=params,
-            reference=train,
-            free_raw_data=True,
-        ).construct()
-        train, valid = train or dataset, dataset
-    assert train is not None and valid is not None  # noqa: S101, PT018  the loop ran twice
-    return train, valid
+    paths = list(data.manifest.data_paths())
+    rows = PartRows(data, "train", problem, paths)
+    refuse_constant(problem, len(np.unique(rows.labels)))
+    refuse_large(rows.labels, "train")
+    train = rows.dataset(params)
+    held_out = PartRows(data, "valid", problem, paths)
+    refuse_large(held_out.labels, "valid")
+    return train, held_out.dataset(params, train)
 
 
-def _model_names(features: list[str]) -> list[str]:
+def refuse_constant(problem: Problem, labels: int) -> None:
+    """Refuse classes of which the training rows have fewer than two labels."""
+    if problem.kind != "regression" and labels < 2:
+        raise InputError(
+            "the target is constant in the training rows: none of them has the positive label",
+            expected="two labels or more",
+            next_step="check data.target and data.positive",
+        )
+
+
+def refuse_large(labels: Labels, part: str) -> None:
+    """Refuse quantities that LightGBM does not hold."""
+    if len(labels) and np.abs(labels).max() > LARGEST_LABEL:
+        raise InputError(
+            f"the target has values in the {part} part that LightGBM cannot hold",
+            expected=f"quantities of at most {LARGEST_LABEL:.2g}: it keeps them in single precision",
+            next_step="divide it, or take its logarithm: data.target may be SQL",
+        )
+
+
+def model_names(features: FittedFeatures) -> list[str]:
     """LightGBM refuses JSON's special characters in names, so the model's inputs are numbered."""
-    return [f"f{i}" for i in range(len(features))]
+    return [f"f{i}" for i in range(len(features.names))]
+
+
+def categorical_places(features: FittedFeatures) -> list[int]:
+    """Which of the model's inputs are codes of categories."""
+    return [i for i, name in enumerate(features.names) if name in features.categories]

@@ -52,14 +52,14 @@ _SET_BY_RAYFOREST = {
     "feature_pre_filter": "min_data_in_leaf may vary between trials",
     "verbosity": "what matters is said by rayforest",
     "device_type": "trees are grown on CPUs",
-    "tree_learner": "a trial is trained in one process",
-    "num_machines": "a trial is trained in one process",
-    "machines": "a trial is trained in one process",
-    "machine_list_filename": "a trial is trained in one process",
-    "local_listen_port": "a trial is trained in one process",
-    "time_out": "a trial is trained in one process",
-    "pre_partition": "a trial is trained in one process",
-    "top_k": "a trial is trained in one process",
+    "tree_learner": "set tune.nodes",
+    "num_machines": "set tune.nodes",
+    "machines": "rayforest finds the nodes and their ports",
+    "machine_list_filename": "rayforest finds the nodes and their ports",
+    "local_listen_port": "rayforest finds the nodes and their ports",
+    "time_out": "rayforest finds the nodes and their ports",
+    "pre_partition": "rayforest finds the nodes and their ports",
+    "top_k": "nodes add up all of their histograms",
 }
 """With what to do instead."""
 

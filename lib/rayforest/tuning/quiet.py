@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import lightgbm as lgb
 
 
@@ -20,3 +26,27 @@ def quiet_lightgbm() -> None:
     lgb.register_logger(_Quiet())
     library = lgb.basic._LIB  # type: ignore[attr-defined]
     library.LGBM_RegisterLogCallback(library.callback)
+
+
+_silencing = threading.Lock()
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Keep LightGBM's C library from the user's terminal: it writes its fatal errors to standard error itself, and what
+    its own threads say to standard output.
+    """
+    with _silencing:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        kept = [os.dup(1), os.dup(2)]
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            for number in (1, 2):
+                os.dup2(nowhere, number)
+            yield
+        finally:
+            for number, before in zip((1, 2), kept, strict=True):
+                os.dup2(before, number)
+                os.close(before)
+            os.close(nowhere)

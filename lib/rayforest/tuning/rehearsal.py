@@ -6,12 +6,8 @@ names the one that is refused, and then the corners of the space together. It ta
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import lightgbm as lgb
@@ -20,7 +16,7 @@ import numpy as np
 from rayforest.errors import ConfigError
 from rayforest.metrics.problem import ProblemKind
 from rayforest.process_settings import LIGHTGBM_PROOF_THREADS
-from rayforest.tuning.quiet import quiet_lightgbm
+from rayforest.tuning.quiet import quiet_lightgbm, silence
 from rayforest.tuning.space import Space, tried_values
 from rayforest.tuning.trial import SHARED_PARAMS, objective_params
 
@@ -42,7 +38,7 @@ def refuse_bad_values(space: Space, kind: ProblemKind, features: int) -> None:
     """
     base = SHARED_PARAMS | {"seed": 0, "num_threads": LIGHTGBM_PROOF_THREADS} | objective_params(kind, _CLASSES)
     quiet_lightgbm()
-    with _silence():
+    with silence():
         for name, value in tried_values(space):
             shared = {name: value} if name in space.shared else {}
             own = {} if shared else {name: value}
@@ -91,25 +87,3 @@ def _readable(message: str) -> str:
 
 def _shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
-
-
-_silencing = threading.Lock()
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep LightGBM's C library, which writes its fatal errors to standard error itself, from the user's terminal."""
-    with _silencing:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        kept = [os.dup(1), os.dup(2)]
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        try:
-            for number in (1, 2):
-                os.dup2(nowhere, number)
-            yield
-        finally:
-            for number, before in zip((1, 2), kept, strict=True):
-                os.dup2(before, number)
-                os.close(before)
-            os.close(nowhere)

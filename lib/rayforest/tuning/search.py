@@ -11,16 +11,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
 
 import optuna
 
 from rayforest.engine.commit import Version
-from rayforest.engine.executors import Executor
+from rayforest.engine.executors import Outcome
 from rayforest.engine.log_lines import log_context, logging_as
 from rayforest.engine.work import WorkClock
 from rayforest.errors import InputError
 from rayforest.formats import TRIAL
-from rayforest.process_settings import trial_threads
+from rayforest.tuning.group import TrainingGroup
 from rayforest.tuning.space import Space
 from rayforest.tuning.trial import Trainer, Trial, TrialRecord, trial_record_of
 
@@ -38,11 +39,21 @@ class Search:
     higher_is_better: bool
 
 
+class Train(Protocol):
+    """Calls a function with what trains and a trial, for each trial; in order, `Search.width` of them ahead."""
+
+    def __call__(
+        self, run: Callable[[Any, Trial], tuple[TrialRecord, bool]], trials: Iterator[Trial], /
+    ) -> Iterator[Outcome[Trial, tuple[TrialRecord, bool]]]:
+        """An outcome of each trial."""
+        ...
+
+
 def search(
     settings: Search,
     version: Version,
-    executor: Executor,
-    trainer: Callable[[], Trainer],
+    train: Train,
+    threads: int,
     on_trial: Callable[[TrialRecord, bool], None],
     *,
     earlier: Sequence[Version] = (),
@@ -52,8 +63,8 @@ def search(
     Args:
         settings: what is searched.
         version: whose folder keeps the trials.
-        executor: where trials are trained.
-        trainer: makes what trains them.
+        train: trains them.
+        threads: for one trial.
         on_trial: told of each trial in its order, and whether its result was there before.
         earlier: versions of the same search, perhaps of fewer trials: what they hold is copied, not trained again.
     """
@@ -66,7 +77,6 @@ def search(
     asked: dict[int, optuna.trial.Trial] = {}
     finished: dict[int, TrialRecord] = {}
     deadline = None if settings.budget_s is None else time.monotonic() + settings.budget_s
-    threads = trial_threads(executor.workers, settings.width)
     context = log_context()
 
     def proposals() -> Iterator[Trial]:
@@ -77,7 +87,7 @@ def search(
             asked[number] = proposed
             yield Trial(number, dict(settings.space.fixed) | proposed.params, threads)
 
-    def run(trainer: Trainer, trial: Trial) -> tuple[TrialRecord, bool]:
+    def run(trainer: Trainer | TrainingGroup, trial: Trial) -> tuple[TrialRecord, bool]:
         for place in (version, *earlier):
             if (known := _stored(place, trial)) is not None:
                 return known, True
@@ -85,7 +95,7 @@ def search(
         with logging_as(context):
             return replace(trainer.run(trial), work=clock.work()), False
 
-    for outcome in executor.stream(run, proposals(), window=settings.width, ordered=True, state=trainer):
+    for outcome in train(run, proposals()):
         record, known = outcome.result()
         version.create(_path(record.number), TRIAL.write(asdict(record)))
         if record.score is None:

@@ -103,7 +103,7 @@ class TrainingSet:
     def __init__(self, data: PreparedData, problem: Problem, seed: int, fixed: dict[str, Any]) -> None:
         self.problem = problem
         self.base = SHARED_PARAMS | {"seed": seed} | fixed
-        with _errors_name_the_space():
+        with errors_name_the_space():
             self.train, self.valid = binned(data, problem, dict(self.base))
         if problem.kind != "regression":
             refuse_missing_classes(problem, np.unique(np.asarray(self.valid.get_label())).tolist())
@@ -116,7 +116,7 @@ class TrainingSet:
         objective = objective_params(problem.kind, len(problem.labels))
         params = self.base | objective | {"metric": metric, "num_threads": trial.threads} | trial.params
         rounds = int(params.pop("num_iterations", MAX_ROUNDS))
-        with _errors_name_the_space():
+        with errors_name_the_space():
             booster = lgb.train(
                 params,
                 self.train,
@@ -134,7 +134,7 @@ class TrainingSet:
             score = 1 - score
         text = booster.model_to_string(num_iteration=booster.best_iteration)
         rounds = booster.best_iteration or booster.current_iteration()  # dart never stops early
-        return record(score, rounds, time.monotonic() - began, _without_threads(text))
+        return record(score, rounds, time.monotonic() - began, machine_free(text))
 
 
 def objective_params(kind: ProblemKind, classes: int) -> dict[str, Any]:
@@ -142,13 +142,15 @@ def objective_params(kind: ProblemKind, classes: int) -> dict[str, Any]:
     return {"objective": _OBJECTIVES[kind]} | ({"num_class": classes} if kind == "multiclass" else {})
 
 
-def _without_threads(model: str) -> str:
-    """The model text without the number of threads, the one thing in it that differs between machines."""
-    return re.sub(r"^\[num_threads: \d+\]$", "[num_threads: 0]", model, flags=re.MULTILINE)
+def machine_free(model: str) -> str:
+    """The model text without what differs between machines: threads, and the addresses of nodes that trained it."""
+    for name, default in (("num_threads", "0"), ("local_listen_port", "12400"), ("machines", "")):
+        model = re.sub(rf"^\[{name}: .*\]$", f"[{name}: {default}]", model, flags=re.MULTILINE)
+    return model
 
 
 @contextmanager
-def _errors_name_the_space() -> Iterator[None]:
+def errors_name_the_space() -> Iterator[None]:
     """LightGBM's own checks of a parameter's value, as an error of the project file."""
     try:
         yield

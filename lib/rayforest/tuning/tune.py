@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import astuple, dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -16,18 +17,22 @@ from rayforest.engine.publish import read_manifest
 from rayforest.engine.stores.opening import open_store
 from rayforest.formats import TUNED_METRICS
 from rayforest.metrics.defined import refuse_undefined
-from rayforest.metrics.exact import baseline, evaluate, gather, model_is_constant
+from rayforest.metrics.exact import Evaluation, baseline, evaluate, gather, model_is_constant
 from rayforest.metrics.problem import Problem, find_problem
+from rayforest.process_settings import trial_threads
 from rayforest.project.sections import Project
 from rayforest.stages.result import Reporter, StageResult
 from rayforest.stages.stage import Claimed, Context, Product, run_stage
+from rayforest.tuning.admission import Admission, Needs, admit
+from rayforest.tuning.by_shards import measured_by_shards
 from rayforest.tuning.dataset import PreparedData
+from rayforest.tuning.group import GroupSettings, TrainingGroup, one_by_one, refuse_one_node_only
 from rayforest.tuning.notes import notes_before
 from rayforest.tuning.outcome import Outcome, TunedFacts
 from rayforest.tuning.parameters import tune_section
 from rayforest.tuning.quiet import quiet_lightgbm
 from rayforest.tuning.rehearsal import refuse_bad_values
-from rayforest.tuning.search import Search, best_of, search
+from rayforest.tuning.search import Search, Train, best_of, search
 from rayforest.tuning.space import Space, search_space
 from rayforest.tuning.trial import Trainer, TrainingSet, TrialRecord
 
@@ -49,6 +54,7 @@ class Tune:
     data: PreparedData
     problem: Problem
     space: Space
+    admission: Admission
     command: str = field(default="tune", init=False)
     inputs: Sequence[tuple[str, str]] = field(default=(), init=False)
 
@@ -57,7 +63,7 @@ class Tune:
         """Find out what is to be learnt, and refuse a search that cannot come to anything.
 
         Raises:
-            ConfigError: there is no target, or metric and space do not fit it.
+            ConfigError: there is no target, metric and space do not fit it, or the rows do not fit the nodes.
             InputError: nothing is prepared, or there is nothing to learn.
         """
         project = context.project
@@ -66,7 +72,11 @@ class Tune:
         refuse_undefined(problem, data.profile, project.split)
         space = search_space(tune_section(project).space, categories=bool(data.features.categories))
         refuse_bad_values(space, problem.kind, len(data.features.names))
-        return cls(context, data, problem, space)
+        needs = Needs.of(data, problem, space)
+        admission = admit(needs, project.tune.nodes, lambda: context.executor, project.tune.workers or DEFAULT_WIDTH)
+        if admission.nodes > 1:
+            refuse_one_node_only(problem, space)
+        return cls(context, data, problem, space, admission)
 
     @property
     def destination(self) -> str:
@@ -76,10 +86,12 @@ class Tune:
     def ingredients(self) -> dict[str, Any]:
         """All that decides which trials there are."""
         project = self.context.project
+        together = {"nodes": self.admission.nodes} if self.admission.nodes > 1 else {}
+        section = tune_section(project).model_dump(mode="json", exclude={"workers", "nodes"})
         return {
             "format_version": FORMAT_VERSION,
             "problem": self.problem.as_dict(),
-            "tune": tune_section(project).model_dump(mode="json", exclude={"workers"}) | {"width": self._width},
+            "tune": section | {"width": self._width} | together,
             "seed": project.project.seed,
             "prepared": self.data.manifest.key,
         }
@@ -92,13 +104,15 @@ class Tune:
         """
         context, data, problem, version = self.context, self.data, self.problem, claimed.version
         notes = _introduce(data, problem, context.reporter)
+        _tell_of_nodes(self.admission, context.reporter)
         settings = self._search
         pinned = PreparedData(data.destination, data.manifest.key)  # a new version may appear while trials run
-        trainer = partial(Trainer, partial(TrainingSet, pinned, problem, settings.seed, dict(self.space.shared)))
         tell = partial(_tell, context.reporter, problem, settings.trials)
         earlier = list(_same_search(Destination(version.store), version))
-        trials = search(settings, version, context.executor, trainer, tell, earlier=earlier)
-        outcome = _evaluated(data, problem, trials, notes)
+        with self._trains(pinned, settings) as train:
+            threads = trial_threads(context.executor.workers, settings.width)
+            trials = search(settings, version, train, threads, tell, earlier=earlier)
+        outcome = self._evaluated(pinned, trials, notes)
         for note in outcome.notes[len(notes) :]:
             context.reporter.say(f"tune: {note}")
         best = best_of(trials, higher_is_better=problem.higher_is_better)
@@ -109,9 +123,39 @@ class Tune:
         """From metrics.json."""
         return manifest.read("metrics.json", TUNED_METRICS, Outcome.from_document).facts()
 
+    @contextmanager
+    def _trains(self, data: PreparedData, settings: Search) -> Iterator[Train]:
+        """Trials at the same time on a node each, or one after the other on several together."""
+        executor, shared, (nodes, memory) = self.context.executor, dict(self.space.shared), astuple(self.admission)
+        if nodes == 1:
+            trainer = partial(Trainer, partial(TrainingSet, data, self.problem, settings.seed, shared))
+            stream = {"window": settings.width, "ordered": True, "state": trainer, "state_bytes": memory}
+            yield partial(executor.stream, **stream)
+            return
+        retries = self.context.project.run.retries
+        group = TrainingGroup(
+            executor, data, self.problem, GroupSettings(nodes, memory, retries, settings.seed, shared)
+        )
+        with closing(group):
+            yield partial(one_by_one, group=group, window=settings.width)
+
+    def _evaluated(self, data: PreparedData, trials: list[TrialRecord], notes: list[str]) -> Outcome:
+        """The best model on the test part, or on the validation part where there is no test row."""
+        problem = self.problem
+        best = best_of(trials, higher_is_better=problem.higher_is_better)
+        part: Literal["test", "valid"] = "test" if data.profile.parts.get("test") else "valid"
+        if self.admission.nodes == 1:
+            found, baselines = _measured(data, problem, best.model, part)
+        else:
+            executor, retries = self.context.executor, self.context.project.run.retries
+            found, baselines = measured_by_shards(data, problem, best.model, part, executor, retries)
+        if model_is_constant(best.model):
+            notes = [*notes, "the model is constant: it predicts the same for every row, whatever the features are"]
+        return Outcome.of(problem, part, found, baselines, trials, best, notes)
+
     @property
     def _width(self) -> int:
-        return self.context.project.tune.workers or DEFAULT_WIDTH
+        return self.context.project.tune.workers or (DEFAULT_WIDTH if self.admission.nodes == 1 else 1)
 
     @property
     def _search(self) -> Search:
@@ -143,6 +187,12 @@ def _introduce(data: PreparedData, problem: Problem, reporter: Reporter) -> list
     return notes
 
 
+def _tell_of_nodes(admission: Admission, reporter: Reporter) -> None:
+    if admission.nodes > 1:
+        needed = f", about {admission.memory_bytes / 1e9:.1f} GB on each" if admission.memory_bytes else ""
+        reporter.say(f"tune: {admission.nodes} nodes train each trial together, one trial at a time{needed}")
+
+
 def _tell(reporter: Reporter, problem: Problem, trials: int, record: TrialRecord, known: bool) -> None:
     found = f"failed: {record.failed}"
     if record.score is not None:
@@ -166,17 +216,12 @@ def _same_search(target: Destination, version: Version) -> Iterator[Version]:
             yield earlier
 
 
-def _evaluated(data: PreparedData, problem: Problem, trials: list[TrialRecord], notes: list[str]) -> Outcome:
-    """The best model on the test part, or on the validation part where there is no test row."""
-    best = best_of(trials, higher_is_better=problem.higher_is_better)
-    booster = lgb.Booster(model_str=best.model)
-    part: Literal["test", "valid"] = "test" if data.profile.parts.get("test") else "valid"
+def _measured(data: PreparedData, problem: Problem, model: str, part: str) -> tuple[Evaluation, dict[str, float]]:
+    """Metrics of a model on one part, and those of the best constant: in this process, with all rows of the part."""
+    booster = lgb.Booster(model_str=model)
     predictions, labels = gather((np.asarray(booster.predict(x)), y) for x, y in data.matrices(part, problem) if len(y))
     training = np.concatenate(list(data.labels("train", problem)))
-    found = evaluate(problem, predictions, labels)
-    if model_is_constant(best.model):
-        notes = [*notes, "the model is constant: it predicts the same for every row, whatever the features are"]
-    return Outcome.of(problem, part, found, baseline(problem, training, labels), trials, best, notes)
+    return evaluate(problem, predictions, labels), baseline(problem, training, labels)
 
 
 @dataclass(frozen=True)

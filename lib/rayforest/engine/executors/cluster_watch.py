@@ -1,5 +1,5 @@
 """What a driver must know of its Ray cluster while it works: whether the head answers, whether the driver's own node is
-alive, and how many CPUs there are.
+alive, and which nodes there are.
 
 Ray says it badly. Without a head some of its calls wait for ever, and after a minute it ends the process from within,
 without an exception. So the head is asked here, by a channel of our own and with a limit on each question, and Ray
@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from logging import getLogger
 from typing import Any, Protocol
 
+from rayforest.engine.executors.gang import Node
 from rayforest.errors import UnfinishedError
 
 _LOOK_S = 5.0
@@ -28,8 +29,8 @@ _log = getLogger("rayforest.engine")
 class ClusterWatch(Protocol):
     """The cluster that this process is connected to."""
 
-    def cpus_of_nodes(self) -> Mapping[str, int]:
-        """Live nodes and their CPUs, as they were a moment ago; the keys are Ray's ids, in hex.
+    def nodes(self) -> Mapping[str, Node]:
+        """Live nodes, as they were a moment ago; the keys are Ray's ids, in hex.
 
         Raises:
             UnfinishedError: the cluster is gone.
@@ -72,23 +73,23 @@ class _ByHead:
         self._address, self._node_id, self._check_own, self._patience_s = address, node_id, check_own, patience_s
         self._messages, self._alive = _ray("gcs_service_pb2"), _ray("gcs_pb2").GcsNodeInfo.GcsNodeState.ALIVE
         self._channel = importlib.import_module("ray._private.gcs_utils").create_gcs_channel(address)
-        self._nodes = _ray("gcs_service_pb2_grpc").NodeInfoGcsServiceStub(self._channel)
-        self._cpus: dict[str, int] = {}
+        self._service = _ray("gcs_service_pb2_grpc").NodeInfoGcsServiceStub(self._channel)
+        self._nodes: dict[str, Node] = {}
         self._looked = float("-inf")
 
-    def cpus_of_nodes(self) -> Mapping[str, int]:
+    def nodes(self) -> Mapping[str, Node]:
         self.look()
-        return self._cpus
+        return self._nodes
 
     def look(self) -> None:
         self._check_own()
         if time.monotonic() - self._looked < _LOOK_S:
             return
-        self._cpus = {node.node_id.hex(): int(node.resources_total.get("CPU", 0)) for node in self._live_nodes()}
-        if self._node_id not in self._cpus:
+        self._nodes = {node.node_id.hex(): _node(node.resources_total) for node in self._live_nodes()}
+        if self._node_id not in self._nodes:
             raise UnfinishedError(
                 f"the node that this run worked through is no longer one of the Ray cluster at {self._address}",
-                found=f"{len(self._cpus)} other live nodes" if self._cpus else "a head without a live node",
+                found=f"{len(self._nodes)} other live nodes" if self._nodes else "a head without a live node",
                 next_step=_RESUME,
             )
         self._looked = time.monotonic()
@@ -102,7 +103,7 @@ class _ByHead:
         while True:
             request = self._messages.GetAllNodeInfoRequest(state_filter=self._alive)
             try:
-                reply = self._nodes.GetAllNodeInfo(request, timeout=_ANSWER_S)
+                reply = self._service.GetAllNodeInfo(request, timeout=_ANSWER_S)
             except grpc.RpcError as error:
                 if not reason:
                     _log.warning("the head of the Ray cluster does not answer; waiting %g s for it", self._patience_s)
@@ -124,17 +125,21 @@ class _ByRay:
     """What Ray itself says."""
 
     def __init__(self) -> None:
-        self._cpus: dict[str, int] = {}
+        self._nodes: dict[str, Node] = {}
         self._asked = float("-inf")
 
-    def cpus_of_nodes(self) -> Mapping[str, int]:
+    def nodes(self) -> Mapping[str, Node]:
         if time.monotonic() - self._asked > _LOOK_S:
             nodes = [node for node in importlib.import_module("ray").nodes() if node["Alive"]]
-            self._cpus = {node["NodeID"]: int(node["Resources"].get("CPU", 0)) for node in nodes}
+            self._nodes = {node["NodeID"]: _node(node["Resources"]) for node in nodes}
             self._asked = time.monotonic()
-        return self._cpus
+        return self._nodes
 
     def look(self) -> None: ...
+
+
+def _node(resources: Mapping[str, float]) -> Node:
+    return Node(int(resources.get("CPU", 0)), int(resources.get("memory", 0)))
 
 
 def _ray(module: str) -> Any:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
+from rayforest.engine.executors.gang import Gang, Member, Node, memory_here
 from rayforest.engine.meter import Meter, NoMeter
+from rayforest.errors import ConfigError
 
 POLL_S = 1.0
 """Waits end after so long, to look around."""
@@ -75,7 +77,9 @@ class Executor(ABC):
         """How many items run at once."""
 
     @abstractmethod
-    def calls(self, fn: Callable[..., R], state: Callable[[], Any] | None, timeout_s: float | None) -> Calls[R]:
+    def calls(
+        self, fn: Callable[..., R], state: Callable[[], Any] | None, timeout_s: float | None, state_bytes: int
+    ) -> Calls[R]:
         """What one `stream` starts its items with; the arguments are those of the stream."""
 
     def stream(
@@ -87,6 +91,7 @@ class Executor(ABC):
         ordered: bool = False,
         timeout_s: float | None = None,
         state: Callable[[], Any] | None = None,
+        state_bytes: int = 0,
     ) -> Generator[Outcome[T, R], None, None]:
         """Yield an outcome for each item.
 
@@ -100,11 +105,12 @@ class Executor(ABC):
                 be ended, nor calls that share a state: these are named in the log and waited for.
             state: makes an object once in this process (threads) or once a node (Ray actor); calls share it from
                 several threads.
+            state_bytes: memory that a node needs for it: nodes with less are passed over.
 
         Closing the generator, or an exception such as Ctrl-C in it, cancels what has not started. Running threads are
         waited for (`cancelled` tells them); Ray's tasks are ended.
         """
-        calls = self.calls(fn, state, timeout_s)
+        calls = self.calls(fn, state, timeout_s, state_bytes)
         flight: dict[Any, T] = {}
         upcoming = iter(items)
         try:
@@ -119,6 +125,29 @@ class Executor(ABC):
                     yield Outcome(flight.pop(handle), value, error)
         finally:
             calls.cancel()
+
+    def nodes(self) -> list[Node]:
+        """The nodes that have a CPU for work: this one."""
+        return [Node(self.workers, memory_here())]
+
+    def gang(self, make: Callable[[Member], Any], members: int, memory_bytes: int = 0) -> Gang:  # noqa: ARG002
+        """Take a node for each member, and hold them until the gang is closed: nothing else runs there meanwhile.
+
+        Args:
+            make: makes a member's state, in its process.
+            members: how many.
+            memory_bytes: that a member needs: nodes with less are passed over.
+
+        Raises:
+            ConfigError: this executor has one node.
+            UnfinishedError: the nodes did not become free in time.
+        """
+        raise ConfigError(
+            f"the {self.name} executor cannot work on {members} nodes at once",
+            expected="a Ray cluster",
+            found="no address of one",
+            next_step="name it by run.address or RAY_ADDRESS",
+        )
 
     def close(self) -> None:  # noqa: B027  most have nothing to give back
         """Give back workers, and end a Ray that this executor started."""

@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 
 from rayforest.engine.executors.cluster_watch import watch_cluster
 from rayforest.engine.executors.executor import Calls, Executor
+from rayforest.engine.executors.gang import Gang, Member, Node
 from rayforest.engine.executors.ray_address import FoundRay, RayAddress, find_ray
 from rayforest.engine.executors.ray_calls import RayActors, RayTasks, imported_ray
+from rayforest.engine.executors.ray_gang import RayGang
 from rayforest.engine.executors.ray_meter import RayMeter
 from rayforest.engine.own_ray.head import (
     RayHead,
@@ -81,13 +83,21 @@ class RayExecutor(Executor):
     @property
     def workers(self) -> int:
         """CPUs of the cluster, which may grow and shrink."""
-        cpus = max(sum(self._watch.cpus_of_nodes().values()), 1)
+        cpus = max(sum(node.cpus for node in self._watch.nodes().values()), 1)
         return min(cpus, self._limit) if self._limit else cpus
 
-    def calls(self, fn: Callable[..., R], state: Callable[[], Any] | None, timeout_s: float | None) -> Calls[R]:
+    def nodes(self) -> list[Node]:
+        return [node for node in self._watch.nodes().values() if node.cpus]
+
+    def gang(self, make: Callable[[Member], Any], members: int, memory_bytes: int = 0) -> Gang:
+        return RayGang(make, members, self.nodes(), memory_bytes, self._limit, self._watch)
+
+    def calls(
+        self, fn: Callable[..., R], state: Callable[[], Any] | None, timeout_s: float | None, state_bytes: int
+    ) -> Calls[R]:
         if state is None:
             return RayTasks(fn, timeout_s, self._watch)
-        return RayActors(fn, state, self._limit, self._watch)
+        return RayActors(fn, state, state_bytes, self._limit, self._watch)
 
     def close(self) -> None:
         self._stack.close()

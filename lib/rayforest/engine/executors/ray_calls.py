@@ -34,7 +34,7 @@ class RayTasks:
     def __init__(self, fn: Callable[..., Any], timeout_s: float | None, watch: ClusterWatch) -> None:
         self._ray, self._timeout_s, self._watch = imported_ray(), timeout_s, watch
         self._task = _remote(_run_task).options(num_cpus=1, max_retries=0, num_returns="streaming")
-        self._function = self._ray.put((installed(), self._ray.cloudpickle.dumps((fn, _output()))))
+        self._function = self._ray.put((installed(), self._ray.cloudpickle.dumps((fn, output_here()))))
         self._begun: dict[Any, float | None] = {}
         self._idle_since = time.monotonic()
         self._done: dict[Any, tuple[Any, BaseException | None]] = {}
@@ -79,7 +79,7 @@ class RayTasks:
         try:
             said = self._ray.get(next(handle))
         except Exception as error:
-            self._end(handle, None, _original(error))
+            self._end(handle, None, original_error(error))
             return
         if self._begun[handle] is None:
             self._begun[handle] = time.monotonic()
@@ -107,11 +107,13 @@ class RayActors:
         self,
         fn: Callable[..., Any],
         state: Callable[[], Any],
+        state_bytes: int,
         limit: int | None,
         watch: ClusterWatch,
     ) -> None:
         self._ray, self._limit, self._watch = imported_ray(), limit, watch
-        self._shipped = self._ray.put((installed(), self._ray.cloudpickle.dumps((fn, state, _output()))))
+        self._state_bytes = state_bytes
+        self._shipped = self._ray.put((installed(), self._ray.cloudpickle.dumps((fn, state, output_here()))))
         self._load: dict[Any, int] = {}
         self._rooms: dict[Any, int] = {}
         self._actor_of: dict[Any, Any] = {}
@@ -137,9 +139,9 @@ class RayActors:
                 yield handle, self._ray.get(handle), None
             except self._ray.exceptions.RayActorError as error:
                 self._load.pop(actor, None)  # the next item goes elsewhere, or to a new actor
-                yield handle, None, _original(error)
+                yield handle, None, original_error(error)
             except Exception as error:
-                yield handle, None, _original(error)
+                yield handle, None, original_error(error)
 
     def cancel(self) -> None:
         for actor in self._load:
@@ -152,17 +154,18 @@ class RayActors:
         if not self._load:
             self._nodes.clear()
         left = (self._limit or sys.maxsize) - sum(self._rooms[actor] for actor in self._load)
-        for node, of_node in self._watch.cpus_of_nodes().items():
-            cpus = min(of_node, left) if node not in self._nodes else 0
+        for name, node in self._watch.nodes().items():
+            fits = name not in self._nodes and node.memory_bytes >= self._state_bytes
+            cpus = min(node.cpus, left) if fits else 0
             if cpus > 0:
-                strategy = NodeAffinitySchedulingStrategy(node, soft=False)
+                strategy = NodeAffinitySchedulingStrategy(name, soft=False)
                 options = {"num_cpus": cpus, "max_concurrency": cpus, "scheduling_strategy": strategy}
                 actor = _remote(_StateActor).options(**options).remote(self._shipped)
                 self._load[actor], self._rooms[actor] = 0, cpus
-                self._nodes.add(node)
+                self._nodes.add(name)
                 left -= cpus
         if not self._load:
-            raise WorkerLostError("no node of the cluster has a CPU")
+            raise WorkerLostError("no node of the cluster has a CPU and enough memory")
 
 
 class _StateActor:
@@ -178,7 +181,7 @@ class _StateActor:
             return
         hide_library_warnings()
         self._fn, state, output = imported_ray().cloudpickle.loads(pickled)
-        _take(output)
+        take_output(output)
         self._state = state()
 
     def call(self, item: Any) -> Any:
@@ -201,17 +204,18 @@ def _run_task(shipped: Shipped, item: Any) -> Iterator[Any]:
         take_one_thread()  # before the function brings the libraries in
         hide_library_warnings()
         fn, output = imported_ray().cloudpickle.loads(pickled)
-        _take(output)
+        take_output(output)
         _loaded = (digest, fn)
     yield _loaded[1](item)
 
 
-def _output() -> tuple[bool, bool]:
+def output_here() -> tuple[bool, bool]:
     """What this process does with its output, for its workers to do the same."""
     return panics_are_hidden(), json_lines_wanted()
 
 
-def _take(output: tuple[bool, bool]) -> None:
+def take_output(output: tuple[bool, bool]) -> None:
+    """Do the same in a worker."""
     panics_hidden, json_lines = output
     if panics_hidden:
         hide_panics()
@@ -221,7 +225,7 @@ def _take(output: tuple[bool, bool]) -> None:
         JsonLines.end()  # of another run, whose worker this was
 
 
-def _original(error: BaseException) -> BaseException:
+def original_error(error: BaseException) -> BaseException:
     """What the function raised, or that its worker is gone."""
     if isinstance(error, imported_ray().exceptions.RayTaskError):
         cause = error.cause

@@ -34,7 +34,13 @@ class InProcess(Executor):
     def workers(self) -> int:
         return self._workers
 
-    def calls(self, fn: Callable[..., R], state: Callable[[], Any] | None, timeout_s: float | None) -> Calls[R]:
+    def calls(
+        self,
+        fn: Callable[..., R],
+        state: Callable[[], Any] | None,
+        timeout_s: float | None,
+        state_bytes: int,  # noqa: ARG002  there is one node
+    ) -> Calls[R]:
         bound = fn if state is None else partial(fn, state())
         return _ThreadCalls(bound, self._workers, timeout_s)
 
