@@ -78,7 +78,8 @@ def _kind(section: type[BaseModel], key: str) -> str:
     owner = next(c for c in section.__mro__ if key in inspect.get_annotations(c))
     text = str(inspect.get_annotations(owner)[key])
     if choices := _choices(section.model_fields[key].annotation):
-        return "one of " + " ".join(f"`{choice}`" for choice in choices)
+        number = " or whole number" if re.search(r"\bint\b", text) else ""
+        return ("one of " if len(choices) > 1 else "") + " ".join(f"`{choice}`" for choice in choices) + number
     words = (
         ("Shares", "three shares"),
         ("Source", "text, list or table"),

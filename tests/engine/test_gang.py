@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
 
 import psutil
 import pytest
 from waiting import wait_until
 
-from rayforest.engine.executors import InProcess, Member, RayExecutor, WorkerLostError
+from rayforest.engine.executors import InProcess, Member, RayExecutor
 from rayforest.errors import ConfigError, InputError
 
 
@@ -35,20 +34,6 @@ def test_members_are_on_a_node_each_and_a_failed_one_ends_all(two_nodes: RayExec
     with pytest.raises(InputError, match="this rank fails"):
         gang.call(fail)
     assert wait_until(lambda: not any(psutil.pid_exists(pid) for _, pid, _ in found))
-
-
-@pytest.mark.ray
-def test_a_lost_member_ends_those_that_wait_for_it(two_nodes: RayExecutor) -> None:
-    def die(member: Member) -> None:
-        if member.rank:
-            os.kill(os.getpid(), 9)
-        time.sleep(600)
-
-    gang = two_nodes.gang(lambda member: member, 2)
-    pids: list[Any] = gang.call(lambda _: os.getpid())
-    with pytest.raises(WorkerLostError):
-        gang.call(die)
-    assert wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
 
 
 def test_threads_have_one_node() -> None:

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from rayforest.engine.executors import Executor, Gang, Outcome, WorkerLostError
 from rayforest.errors import ConfigError, InputError, UnfinishedError
 from rayforest.metrics.defined import refuse_missing_classes
+from rayforest.metrics.exact import Evaluation
+from rayforest.metrics.held_out import HeldOut
 from rayforest.metrics.mergeable import RunningMetrics
 from rayforest.metrics.problem import Problem
 from rayforest.tuning.dataset import PreparedData, refuse_constant
@@ -45,13 +47,14 @@ class GroupSettings:
 
 
 class TrainingGroup:
-    """Nodes that train together. They are taken for the first trial that must be trained, and held until `close`."""
+    """Nodes that train together. They are taken when there is something to do, and held until `close`."""
 
     def __init__(self, executor: Executor, data: PreparedData, problem: Problem, settings: GroupSettings) -> None:
         self._executor, self._problem, self._settings = executor, problem, settings
         base = SHARED_PARAMS | {"seed": settings.seed} | settings.shared
         self._share = partial(Share, data, problem, base)
         self._gang: Gang | None = None
+        self._binned = False
 
     def run(self, trial: Trial) -> TrialRecord:
         """Train one trial; from its beginning and on a new group where a node was lost.
@@ -60,47 +63,60 @@ class TrainingGroup:
             ConfigError, InputError: as `TrainingSet`, or the shards are too few to share.
             UnfinishedError: nodes were lost as often as the retries allow, or there are too few of them.
         """
+        return self._again_if_lost(lambda gang: self._train(gang, trial), f"trial {trial.number}")
+
+    def measure(self, model: str, part: str) -> tuple[Evaluation, dict[str, float]]:
+        """Metrics of a model on one part, and those of the best constant: each node measures its own shards.
+
+        Raises:
+            UnfinishedError: as `run`.
+        """
+        whole = HeldOut()
+        for share in self._again_if_lost(lambda gang: gang.call(Share.measure, model, part), "the evaluation"):
+            whole.merge(share)
+        return whole.evaluation(self._problem), whole.baseline(self._problem)
+
+    def close(self) -> None:
+        """Give the nodes back."""
+        if self._gang is not None:
+            self._gang.close()
+        self._gang, self._binned = None, False
+
+    def _again_if_lost(self, work: Callable[[Gang], R], name: str) -> R:
         attempts = self._settings.retries + 1
         for attempt in range(1, attempts + 1):
             try:
-                self._gang = self._gang or self._assembled()
-                return self._train(self._gang, trial)
+                if self._gang is None:
+                    self._gang = self._executor.gang(self._share, self._settings.nodes, self._settings.memory_bytes)
+                return work(self._gang)
             except WorkerLostError as error:
                 self.close()
                 lost = error
-                _log.warning("trial %d: a node was lost in attempt %d of %d: %s", trial.number, attempt, attempts, lost)
+                _log.warning("%s: a node was lost in attempt %d of %d: %s", name, attempt, attempts, lost)
         raise UnfinishedError(
-            f"trial {trial.number} was not trained: a node was lost in each attempt",
+            f"{name} was not finished: a node was lost in each attempt",
             expected=f"{self._settings.nodes} nodes that reach each other and stay",
             found=f"{attempts} attempts; the last one: {lost}",
             next_step="look at the memory of the nodes (tune.nodes takes more of them), then run the command again: "
             "finished trials are kept",
         )
 
-    def close(self) -> None:
-        """Give the nodes back."""
-        if self._gang is not None:
-            self._gang.close()
-        self._gang = None
-
-    def _assembled(self) -> Gang:
-        gang = self._executor.gang(self._share, self._settings.nodes, self._settings.memory_bytes)
-        try:
-            shares = gang.call(Share.rows)
-            counts = [share.counts for share in shares]
-            refuse_bad_shares(counts)
-            if self._problem.kind != "regression":
-                refuse_constant(self._problem, len({label for share in shares for label in share.training_labels}))
-                valid = {label for share in shares for label in share.valid_labels}
-                refuse_missing_classes(self._problem, sorted(valid))
-            gang.call(Share.bin, gang.call(Share.sample, counts, keep=True))
-        except BaseException:
-            gang.close()
-            raise
-        return gang
+    def _bin(self, gang: Gang) -> None:
+        """Let each node read and bin its rows, once."""
+        shares = gang.call(Share.rows)
+        counts = [share.counts for share in shares]
+        refuse_bad_shares(counts)
+        if self._problem.kind != "regression":
+            refuse_constant(self._problem, len({label for share in shares for label in share.training_labels}))
+            valid = {label for share in shares for label in share.valid_labels}
+            refuse_missing_classes(self._problem, sorted(valid))
+        gang.call(Share.bin, gang.call(Share.sample, counts, keep=True))
+        self._binned = True
 
     def _train(self, gang: Gang, trial: Trial) -> TrialRecord:
         began, problem = time.monotonic(), self._problem
+        if not self._binned:
+            self._bin(gang)
         gang.call(Share.begin, trial, gang.call(Share.machine))
         stops_early = trial.params.get("boosting") != "dart"  # which changes the trees that are there
         best, best_rounds, rounds = math.nan, 0, 0

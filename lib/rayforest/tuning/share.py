@@ -23,6 +23,7 @@ import numpy as np
 
 from rayforest.engine.executors import Member, WorkerLostError
 from rayforest.features.fitted import Matrix
+from rayforest.metrics.held_out import HeldOut
 from rayforest.metrics.mergeable import RunningMetrics
 from rayforest.metrics.problem import Problem
 from rayforest.tuning.dataset import (
@@ -51,13 +52,14 @@ class ShareRows:
 
 
 class Share:
-    """Of one rank. Its methods are called in the order in which they stand here, by all ranks at once."""
+    """Of one rank. Its methods are called by all ranks at once: `rows`, `sample` and `bin` once; then for each trial
+    `machine`, `begin`, `boost` round by round, and `finish`; `measure` at any time.
+    """
 
     def __init__(self, data: PreparedData, problem: Problem, base: dict[str, Any], member: Member) -> None:
         quiet_lightgbm()
         self._data, self._problem, self._base, self._member = data, problem, base, member
-        paths = [path for i, path in enumerate(data.manifest.data_paths()) if i % member.members == member.rank]
-        self._train_rows, self._valid_rows = (PartRows(data, part, problem, paths) for part in ("train", "valid"))
+        self._paths = [path for i, path in enumerate(data.manifest.data_paths()) if i % member.members == member.rank]
         self._train: lgb.Dataset | None = None
         self._valid: lgb.Dataset | None = None
         self._booster: lgb.Booster | None = None
@@ -68,7 +70,9 @@ class Share:
         Raises:
             InputError: LightGBM cannot hold a target.
         """
-        for part, rows in (("train", self._train_rows), ("valid", self._valid_rows)):
+        parts = {part: PartRows(self._data, part, self._problem, self._paths) for part in ("train", "valid")}
+        self._train_rows, self._valid_rows = parts["train"], parts["valid"]
+        for part, rows in parts.items():
             refuse_large(rows.labels, part)
         if self._problem.kind == "regression":
             return ShareRows(self._train_rows.counts, [], [])
@@ -164,6 +168,19 @@ class Share:
         text = booster.model_to_string(num_iteration=rounds or None) if self._member.rank == 0 else ""
         booster.free_network()
         return machine_free(text)
+
+    def measure(self, model: str, part: str) -> HeldOut:
+        """A model on this rank's rows of a part, one shard in memory at a time."""
+        whole, problem, booster = HeldOut(), self._problem, lgb.Booster(model_str=model)
+        for path in self._paths:
+            inputs, labels = self._data.labelled(path, part, problem)
+            training = self._data.labels_of(path, "train", problem)
+            if len(labels):
+                predictions = np.asarray(booster.predict(inputs, num_threads=self._member.cpus))
+            else:  # LightGBM predicts nothing for no rows
+                predictions = np.zeros((0, len(problem.labels)) if problem.kind == "multiclass" else 0)
+            whole.merge(HeldOut.of(problem, predictions, labels, training))
+        return whole
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass, field
 from functools import partial
@@ -24,7 +24,6 @@ from rayforest.project.sections import Project
 from rayforest.stages.result import Reporter, StageResult
 from rayforest.stages.stage import Claimed, Context, Product, run_stage
 from rayforest.tuning.admission import Admission, Needs, admit
-from rayforest.tuning.by_shards import measured_by_shards
 from rayforest.tuning.dataset import PreparedData
 from rayforest.tuning.group import GroupSettings, TrainingGroup, one_by_one, refuse_one_node_only
 from rayforest.tuning.notes import notes_before
@@ -41,6 +40,9 @@ FORMAT_VERSION = 2
 
 SEARCHES_LOOKED_AT = 20
 """Latest versions among which trials of the same search are looked for."""
+
+Measure = Callable[[str, str], tuple[Evaluation, dict[str, float]]]
+"""Model text and part to the metrics of the model, and those of the best constant."""
 
 DEFAULT_WIDTH = 2
 """Trials at the same time where the project does not say: a fixed number, so that the search is the same everywhere."""
@@ -109,10 +111,10 @@ class Tune:
         pinned = PreparedData(data.destination, data.manifest.key)  # a new version may appear while trials run
         tell = partial(_tell, context.reporter, problem, settings.trials)
         earlier = list(_same_search(Destination(version.store), version))
-        with self._trains(pinned, settings) as train:
+        with self._trains(pinned, settings) as (train, measure):
             threads = trial_threads(context.executor.workers, settings.width)
             trials = search(settings, version, train, threads, tell, earlier=earlier)
-        outcome = self._evaluated(pinned, trials, notes)
+            outcome = self._evaluated(measure, trials, notes)
         for note in outcome.notes[len(notes) :]:
             context.reporter.say(f"tune: {note}")
         best = best_of(trials, higher_is_better=problem.higher_is_better)
@@ -124,34 +126,29 @@ class Tune:
         return manifest.read("metrics.json", TUNED_METRICS, Outcome.from_document).facts()
 
     @contextmanager
-    def _trains(self, data: PreparedData, settings: Search) -> Iterator[Train]:
-        """Trials at the same time on a node each, or one after the other on several together."""
+    def _trains(self, data: PreparedData, settings: Search) -> Iterator[tuple[Train, Measure]]:
+        """Trials at the same time on a node each, or one after the other on several together; and who measures."""
         executor, shared, (nodes, memory) = self.context.executor, dict(self.space.shared), astuple(self.admission)
         if nodes == 1:
             trainer = partial(Trainer, partial(TrainingSet, data, self.problem, settings.seed, shared))
             stream = {"window": settings.width, "ordered": True, "state": trainer, "state_bytes": memory}
-            yield partial(executor.stream, **stream)
+            yield partial(executor.stream, **stream), partial(_measured, data, self.problem)
             return
         retries = self.context.project.run.retries
         group = TrainingGroup(
             executor, data, self.problem, GroupSettings(nodes, memory, retries, settings.seed, shared)
         )
         with closing(group):
-            yield partial(one_by_one, group=group, window=settings.width)
+            yield partial(one_by_one, group=group, window=settings.width), group.measure
 
-    def _evaluated(self, data: PreparedData, trials: list[TrialRecord], notes: list[str]) -> Outcome:
+    def _evaluated(self, measure: Measure, trials: list[TrialRecord], notes: list[str]) -> Outcome:
         """The best model on the test part, or on the validation part where there is no test row."""
-        problem = self.problem
-        best = best_of(trials, higher_is_better=problem.higher_is_better)
-        part: Literal["test", "valid"] = "test" if data.profile.parts.get("test") else "valid"
-        if self.admission.nodes == 1:
-            found, baselines = _measured(data, problem, best.model, part)
-        else:
-            executor, retries = self.context.executor, self.context.project.run.retries
-            found, baselines = measured_by_shards(data, problem, best.model, part, executor, retries)
+        best = best_of(trials, higher_is_better=self.problem.higher_is_better)
+        part: Literal["test", "valid"] = "test" if self.data.profile.parts.get("test") else "valid"
+        found, baselines = measure(best.model, part)
         if model_is_constant(best.model):
             notes = [*notes, "the model is constant: it predicts the same for every row, whatever the features are"]
-        return Outcome.of(problem, part, found, baselines, trials, best, notes)
+        return Outcome.of(self.problem, part, found, baselines, trials, best, notes)
 
     @property
     def _width(self) -> int:
