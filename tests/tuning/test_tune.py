@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from small_projects import Ran, orders, tuned, write_orders, write_project
 
 import rayforest
 from rayforest.errors import ConfigError, InputError
+from rayforest.metrics.problem import find_problem
+from rayforest.tuning.dataset import PartRows, PreparedData, SequenceOfRows
 
 
 def model_rows(project: rayforest.Project, part: str) -> tuple[np.ndarray, pl.Series]:
@@ -81,6 +85,18 @@ def test_metrics_are_those_that_scikit_learn_computes(
     assert {k: v for k, v in result.metrics.items() if not k.startswith("baseline")} == pytest.approx(expected)
     better = {k: v for k, v in result.metrics.items() if k in ("rmse", "log_loss")}
     assert all(v < result.metrics[f"baseline_{k}"] for k, v in better.items())
+
+
+def test_a_row_from_which_bins_are_made_does_not_keep_its_shard_in_memory(ran: Ran) -> None:
+    data = PreparedData(ran.project.stage("prepared"))
+    problem = find_problem(data.features.recipe, data.profile, None)
+    rows = PartRows(data, "train", problem, list(data.manifest.data_paths()))
+    matrix = weakref.ref(rows.load(0))
+    row = SequenceOfRows(rows, 0)[3]
+    rows.load(1)
+    gc.collect()
+    assert len(row) == len(data.features.names)
+    assert matrix() is None
 
 
 def test_the_validation_score_is_that_of_the_best_trial(ran: Ran) -> None:

@@ -17,7 +17,7 @@ from rayforest.metrics.problem import Problem
 from rayforest.tuning.dataset import PreparedData
 from rayforest.tuning.space import Space, tried_values
 
-PROCESS_BYTES = 330 << 20
+PROCESS_BYTES = 350 << 20
 """Python with LightGBM, Arrow, Polars, Optuna and Ray's client."""
 SAMPLED_ROWS = 200_000
 """LightGBM's bin_construct_sample_cnt."""
@@ -73,7 +73,9 @@ class Needs:
         if self.linear:
             rows += (train + valid) * self.features * 4
         shard = self.shard_rows * self.features * 8 * 4  # as stored, as a frame, as a matrix, and one on its way out
-        sample = min(self.sampled_rows, self.train_rows) * self.features * 8 * 3  # rows, their copy, by column
+        sample = (
+            min(self.sampled_rows, self.train_rows) * self.features * 8 * 4
+        )  # as rows, twice, and as columns, twice
         # Scores in double precision; gradients and hessians, and again in the order of leaves; places by leaf, twice,
         # and those in the bag, twice.
         trial = train * (self.classes * (8 + 8) + 8 + 16)

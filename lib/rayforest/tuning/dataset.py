@@ -109,7 +109,7 @@ class PreparedData:
         return frame_of(table).filter(pl.col(SPLIT_COLUMN) == part)
 
 
-class _Rows(lgb.Sequence):
+class SequenceOfRows(lgb.Sequence):
     """The rows of one shard, for LightGBM."""
 
     batch_size = 65_536
@@ -118,7 +118,8 @@ class _Rows(lgb.Sequence):
         self.rows, self.block = rows, block
 
     def __getitem__(self, index: int | slice | list[int]) -> Matrix:
-        return self.rows.load(self.block)[index]
+        found = self.rows.load(self.block)[index]
+        return found.copy() if found.ndim == 1 else found  # a view of a row would keep its shard's matrix in memory
 
     def __len__(self) -> int:
         return self.rows.counts[self.block]
@@ -145,7 +146,7 @@ class PartRows:
         """The rows, of which there are some, in LightGBM's bins: those of the reference, or new ones."""
         features = self.data.features
         return lgb.Dataset(
-            [_Rows(self, i) for i, n in enumerate(self.counts) if n],
+            [SequenceOfRows(self, i) for i, n in enumerate(self.counts) if n],
             label=self.labels,
             feature_name=model_names(features),
             categorical_feature=categorical_places(features),

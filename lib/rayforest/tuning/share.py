@@ -22,6 +22,7 @@ import lightgbm as lgb
 import numpy as np
 
 from rayforest.engine.executors import Member, WorkerLostError
+from rayforest.errors import ConfigError
 from rayforest.features.fitted import Matrix
 from rayforest.metrics.held_out import HeldOut
 from rayforest.metrics.mergeable import RunningMetrics
@@ -115,10 +116,23 @@ class Share:
                 self._valid = self._valid_rows.dataset(dict(self._base), bins)
 
     def machine(self) -> str:
-        """Host and free port for the next trial."""
+        """Host and free port for the next trial.
+
+        Raises:
+            ConfigError: the node does not have the address that Ray knows it by, and LightGBM would not find itself.
+        """
+        host = self._member.host
         with socket.socket() as probe:
-            probe.bind(("", 0))
-            return f"{self._member.host}:{probe.getsockname()[1]}"
+            try:
+                probe.bind((host, 0))
+            except OSError as error:
+                raise ConfigError(
+                    f"a node that Ray knows as {host} has no such address, so that others cannot train with it",
+                    expected="an IPv4 address of one of its own network interfaces",
+                    found=error.strerror or str(error),
+                    next_step="start Ray there with --node-ip-address, or set tune.nodes = 1 if the rows fit one node",
+                ) from None
+            return f"{host}:{probe.getsockname()[1]}"
 
     def begin(self, trial: Trial, machines: list[str]) -> None:
         """Join the network of the ranks, for a trial.
