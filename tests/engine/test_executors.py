@@ -226,6 +226,15 @@ def test_workers_stay_warm_and_leave_the_cpus_to_each_other(ray_executor: Execut
 
 
 @pytest.mark.ray
+def test_a_node_with_less_memory_than_the_state_needs_is_passed_over(ray_executor: Executor) -> None:
+    (node,) = ray_executor.nodes()
+    fits = ray_executor.stream(lambda state, item: item, [1], state=dict, state_bytes=node.memory_bytes)
+    assert [outcome.result() for outcome in fits] == [1]
+    with pytest.raises(WorkerLostError, match="enough memory"):
+        list(ray_executor.stream(lambda state, item: item, [1], state=dict, state_bytes=node.memory_bytes + 1))
+
+
+@pytest.mark.ray
 def test_an_actor_that_dies_is_replaced(ray_executor: Executor) -> None:
     def die_on_three(state: int, n: int) -> int:
         if n == 3:
