@@ -72,10 +72,10 @@ class Needs:
         rows = (train + valid) * (self.features * value + 8 + 4)  # bins; the label as numpy and as LightGBM has it
         if self.linear:
             rows += (train + valid) * self.features * 4
-        shard = self.shard_rows * self.features * 8 * 4  # as stored, as a frame, as a matrix, and one on its way out
-        sample = (
-            min(self.sampled_rows, self.train_rows) * self.features * 8 * 4
-        )  # as rows, twice, and as columns, twice
+        # As stored, unpacked, as a frame, its part of the rows, as a matrix, and one that is not given back yet.
+        shard = self.shard_rows * self.features * 8 * 6
+        sampled = min(self.sampled_rows, self.train_rows)
+        sample = sampled * self.features * 8 * 4  # as rows, twice, and as columns, twice
         # Scores in double precision; gradients and hessians, and again in the order of leaves; places by leaf, twice,
         # and those in the bag, twice.
         trial = train * (self.classes * (8 + 8) + 8 + 16)
