@@ -58,7 +58,7 @@ class Installed:
         lacking = [name for name in _required() if name not in self.packages]
         if lacking:
             raise ConfigError(
-                f"Python on the cluster at {cluster} lacks packages that rayforest needs",
+                f"the Python of the cluster at {cluster} lacks packages that rayforest needs",
                 expected=", ".join(lacking),
                 found=f"none of them, in Python {self.python}",
                 next_step="give its nodes an image that has them: `rayforest cluster render` writes a Dockerfile",

@@ -274,6 +274,7 @@ def test_files_of_releases_before_the_envelope_say_their_version_in_other_ways()
 READ_ELSEWHERE = {
     "cluster.dashboard": "what Ray answers",
     "cluster.jobs_api": "what a job prints",
+    "cluster.shipping": "what a job prints",
     "engine.attempt": "the file that it has just written",
     "engine.commit": "its own text, to compare like with like",
     "engine.executors.ray_address": "what Ray answers",
