@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: ",".join(f"{k}={v}" for k, v in s.items()))
-def test_init_prints_the_same_bytes_and_check_and_prepare_work(
+def test_init_prints_the_same_bytes_and_prepare_works(
     folder: Path, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = command(folder, "init", "données.csv", **settings)
@@ -55,8 +55,6 @@ def test_init_prints_the_same_bytes_and_check_and_prepare_work(
     (folder / "größe.toml").write_bytes(text.stdout)
     assert "größe" in load_project(folder / "größe.toml").data.columns
 
-    checked = command(folder, "check", "größe.toml", **settings)
-    assert checked.returncode == 0, checked.stderr
     prepared = command(folder, "prepare", "größe.toml", "--json", "--set", "project.root=größe", **settings)
     assert prepared.returncode == 0, prepared.stderr
     assert json.loads(prepared.stdout)["rows_out"] == 300

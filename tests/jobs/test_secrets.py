@@ -46,7 +46,7 @@ def shown_by_processes(driver: subprocess.Popen[str]) -> Iterator[tuple[str, byt
                 yield f"process {process.pid}", "\0".join(line).encode()
                 for folder in (word.partition("=")[2] for word in line if word.startswith("--temp-dir=")):
                     yield from files_below(Path(folder))
-        time.sleep(0.3)
+        time.sleep(1)
 
 
 def files_below(folder: Path) -> Iterator[tuple[str, bytes]]:

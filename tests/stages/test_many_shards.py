@@ -59,7 +59,7 @@ def close(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def test_requests_a_shard_of_prepare_stay_flat(tmp_path: Path) -> None:
-    shards = (60, 360)
+    shards = (40, 200)
     few, many = (requests_a_shard(tmp_path / str(count), count) for count in shards)
     assert few.keys() == many.keys()
     for kind, requests in many.items():

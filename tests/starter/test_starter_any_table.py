@@ -57,7 +57,7 @@ headers = st.one_of(
 )
 
 
-@examples(50)
+@examples(30)
 @given(st.data(), st.integers(1, 4), st.integers(1, 12), st.sampled_from(",;\t|"), st.booleans())
 def test_prepare_takes_what_init_wrote_about_any_small_csv(
     data: st.DataObject, width: int, rows: int, delimiter: str, header: bool
@@ -81,7 +81,7 @@ values = {
 }
 
 
-@examples(40)
+@examples(25)
 @given(st.data(), st.integers(1, 4), st.integers(1, 8))
 def test_prepare_takes_what_init_wrote_about_any_small_parquet(data: st.DataObject, width: int, rows: int) -> None:
     names = data.draw(st.lists(headers.filter(bool), min_size=width, max_size=width, unique=True))
