@@ -28,6 +28,8 @@ from violence import (
     wait_until,
 )
 
+from rayforest import generate_payments
+
 SHARDS, ROWS = 20, 200
 Case = Callable[[Path, random.Random], str]
 
@@ -196,7 +198,7 @@ def rayforest(*arguments: str, code: int = 0, environment: Mapping[str, str] | N
 
 def payments(folder: Path, rows: int) -> Path:
     """Generated payments, and a project that prepares them in small shards."""
-    rayforest("generate", "payments", f"--rows={rows}", "--days=3", "--seed=3", f"--out={folder / 'data'}")
+    generate_payments(folder / "data", rows=rows, days=3, seed=3)
     project = folder / "project.toml"
     project.write_text(
         """

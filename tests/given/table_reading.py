@@ -64,7 +64,8 @@ def read_all(source: Source, names: Sequence[str] | None = None, shard_rows: int
             rows.values[batch.file, row] = value
             rows.raw[batch.file, row] = raw
         for broken in batch.broken:
-            assert (batch.file, broken.row) not in rows.values | rows.broken
+            assert (batch.file, broken.row) not in rows.values
+            assert (batch.file, broken.row) not in rows.broken
             rows.broken[batch.file, broken.row] = broken
     for file in rows.files:
         expected = sum(piece.rows for piece in file.pieces)

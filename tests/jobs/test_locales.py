@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -23,19 +25,52 @@ SETTINGS = [
 ]
 
 
-def command(folder: Path, *arguments: str | bytes, **settings: str) -> subprocess.CompletedProcess[bytes]:
+SERIES = """
+import os, sys
+from rayforest.jobs.cli import main
+commands, streams = [[]], os.environ["STREAMS"]
+for argument in sys.argv[1:]:
+    commands.append([]) if argument == ";" else commands[-1].append(argument)
+for number, command in enumerate(commands):
+    for stream, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{streams}/{number}.{name}", os.O_CREAT | os.O_WRONLY), stream)
+    sys.argv = ["rayforest", *command]
+    try:
+        main()
+    except SystemExit as ended:
+        with open(f"{streams}/{number}.code", "w") as file:
+            file.write(str(ended.code))
+    sys.stdout.flush()
+"""
+"""Commands one after the other in one process, as importing everything takes longest."""
+
+
+def commands(folder: Path, *series: Sequence[str | bytes], **settings: str) -> list[subprocess.CompletedProcess[bytes]]:
+    """The command line in a locale."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHONIO", "PYTHONUTF8"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "rayforest.jobs.cli", *arguments],
-        cwd=folder,
-        env=environment | {"LANG": "C.UTF-8"} | settings,
-        capture_output=True,
-        check=False,
-        timeout=120,
-    )
-    assert b"Traceback" not in done.stdout + done.stderr
-    assert b"unexpectedly" not in done.stdout + done.stderr
-    return done
+    arguments = [part for command in series for part in (";", *command)][1:]
+    with tempfile.TemporaryDirectory() as streams:
+        done = subprocess.run(
+            [sys.executable, "-c", SERIES, *arguments],
+            cwd=folder,
+            env=environment | {"LANG": "C.UTF-8", "STREAMS": streams} | settings,
+            capture_output=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        found = []
+        for number, command in enumerate(series):
+            code, out, err = (Path(streams, f"{number}.{name}").read_bytes() for name in ("code", "out", "err"))
+            assert b"Traceback" not in out + err
+            assert b"unexpectedly" not in out + err
+            found.append(subprocess.CompletedProcess(command, int(code), out, err))
+        return found
+
+
+def command(folder: Path, *arguments: str | bytes, **settings: str) -> subprocess.CompletedProcess[bytes]:
+    """One of them."""
+    return commands(folder, arguments, **settings)[0]
 
 
 @pytest.fixture
@@ -46,7 +81,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: ",".join(f"{k}={v}" for k, v in s.items()))
-def test_init_prints_the_same_bytes_and_prepare_works(
+def test_init_prints_the_same_bytes_and_check_and_prepare_work(
     folder: Path, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = command(folder, "init", "données.csv", **settings)
@@ -55,14 +90,20 @@ def test_init_prints_the_same_bytes_and_prepare_works(
     (folder / "größe.toml").write_bytes(text.stdout)
     assert "größe" in load_project(folder / "größe.toml").data.columns
 
-    prepared = command(folder, "prepare", "größe.toml", "--json", "--set", "project.root=größe", **settings)
+    checked, prepared, shown, listed = commands(
+        folder,
+        ["check", "größe.toml"],
+        ["prepare", "größe.toml", "--json", "--set", "project.root=größe"],
+        ["show", "größe/prepared"],
+        ["files", "größe/prepared"],
+        **settings,
+    )
+    assert checked.returncode == 0, checked.stderr
     assert prepared.returncode == 0, prepared.stderr
     assert json.loads(prepared.stdout)["rows_out"] == 300
-    shown = command(folder, "show", "größe/prepared", **settings).stdout
-    assert "größe".encode() not in shown or "ascii" not in settings.get("PYTHONIOENCODING", "ascii")
-    listed = command(folder, "files", "größe/prepared", **settings).stdout
-    assert listed == "".join(f"{path}\n" for path in files(folder / "größe/prepared")).encode()
-    assert listed.startswith(os.fsencode(folder) + "/größe/prepared/".encode())
+    assert "größe".encode() not in shown.stdout or "ascii" not in settings.get("PYTHONIOENCODING", "ascii")
+    assert listed.stdout == "".join(f"{path}\n" for path in files(folder / "größe/prepared")).encode()
+    assert listed.stdout.startswith(os.fsencode(folder) + "/größe/prepared/".encode())
 
 
 def test_an_error_about_a_name_that_cannot_be_shown_is_escaped(folder: Path) -> None:
@@ -77,7 +118,7 @@ def test_a_file_name_that_is_no_text_is_refused_by_name(folder: Path, monkeypatc
     with open(bad, "wb") as file:  # noqa: PTH123  a Path is text
         file.write(b"id,y\n1,0\n")
     (folder / "project.toml").write_text('[project]\nname="p"\n[data]\nsource="raw"\n')
-    done = command(folder, "check", "project.toml", "--json", **POSIX)
+    done, begun = commands(folder, ["check", "project.toml", "--json"], ["init", bad], **POSIX)
     monkeypatch.chdir(folder)
     answer = rayforest("check", "project.toml", "--json")
     assert (done.returncode, json.loads(done.stdout)) == (answer.code, answer.json)
@@ -85,13 +126,12 @@ def test_a_file_name_that_is_no_text_is_refused_by_name(folder: Path, monkeypatc
     assert answer.code == 2
     assert "not UTF-8" in error["what"]
     assert "caf\\udce9.csv" in error["what"]
-    assert command(folder, "init", bad, **POSIX).returncode == 2
+    assert begun.returncode == 2
     assert rayforest("init", os.fsdecode(bad)).code == 2
     assert rayforest("prepare", "project.toml", "--set", "data.source=données.csv").code == 0
-    refused = command(folder, "check", b"pro\xe9ject.toml")
-    assert (refused.returncode, b"does not exist" in refused.stderr) == (2, True)
-    refused = command(folder, "show", b"out\xe9/prepared")
-    assert (refused.returncode, b"cannot be used" in refused.stderr) == (2, True)
+    checked, shown = commands(folder, ["check", b"pro\xe9ject.toml"], ["show", b"out\xe9/prepared"])
+    assert (checked.returncode, b"does not exist" in checked.stderr) == (2, True)
+    assert (shown.returncode, b"cannot be used" in shown.stderr) == (2, True)
 
 
 def test_bars_on_a_terminal_without_utf8_are_ascii(folder: Path) -> None:
