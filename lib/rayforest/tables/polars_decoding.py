@@ -31,6 +31,8 @@ _BYTES_A_VALUE = 16
 """In Polars, at most: a number, or where a text lies."""
 _VALUES_A_CHUNK = 100
 """Decoded in the time in which Polars reads what a footer says of one column of one row group."""
+_VALUES_A_COPY = 2_000_000
+"""From so many values on a copy pays off, which Polars needs of what does not lie on a disk."""
 
 
 def read_alike(columns: Sequence[str], stored: pa.Schema) -> pa.Schema | None:
@@ -142,8 +144,10 @@ class GroupReader:
         """Whether so many values fit in memory at once, and cost more than the footer, which Polars reads anew."""
         group = self.metadata.row_group(index)
         stored = sum(max(0, int(group.column(place).total_uncompressed_size)) for place in self.places)
-        footer = self.metadata.num_row_groups * self.metadata.num_columns
-        return stored + _BYTES_A_VALUE * values <= _MOST_BYTES and values >= _VALUES_A_CHUNK * footer
+        least = _VALUES_A_CHUNK * self.metadata.num_row_groups * self.metadata.num_columns
+        if not isinstance(self.file, LocalFile):
+            least = max(least, _VALUES_A_COPY)
+        return least <= values and stored + _BYTES_A_VALUE * values <= _MOST_BYTES
 
 
 @contextmanager
@@ -155,7 +159,7 @@ def _local(file: RawFile, chunks: Sequence[Range], footer: bytes) -> Iterator[st
     copy = os.memfd_create("rayforest")
     try:
         os.ftruncate(copy, file.size)
-        for start, stop in chunks:
+        for start, stop in _joined(chunks):
             with file.open(start, stop) as stream:
                 os.pwrite(copy, stream.read_buffer(stop - start), start)
         ending = footer + len(footer).to_bytes(4, "little") + b"PAR1"
@@ -163,6 +167,17 @@ def _local(file: RawFile, chunks: Sequence[Range], footer: bytes) -> Iterator[st
         yield f"/proc/self/fd/{copy}"
     finally:
         os.close(copy)
+
+
+def _joined(chunks: Sequence[Range]) -> Iterator[Range]:
+    """Those that follow each other as one."""
+    first, end = min(chunks)
+    for start, stop in sorted(chunks):
+        if start > end:
+            yield first, end
+            first = start
+        end = max(end, stop)
+    yield first, end
 
 
 def _tables(frame: pl.DataFrame, plain: pa.Schema, first: int) -> Iterator[tuple[pa.Table, int]]:
