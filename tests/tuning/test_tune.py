@@ -17,6 +17,7 @@ from small_projects import Ran, orders, tuned, write_orders, write_project
 import rayforest
 from rayforest.errors import ConfigError, InputError
 from rayforest.metrics.problem import find_problem
+from rayforest.tuning import measured
 from rayforest.tuning.dataset import PartRows, PreparedData, SequenceOfRows
 
 
@@ -85,6 +86,26 @@ def test_metrics_are_those_that_scikit_learn_computes(
     assert {k: v for k, v in result.metrics.items() if not k.startswith("baseline")} == pytest.approx(expected)
     better = {k: v for k, v in result.metrics.items() if k in ("rmse", "log_loss")}
     assert all(v < result.metrics[f"baseline_{k}"] for k, v in better.items())
+
+
+@pytest.mark.parametrize("target", ["bought", "grade", "spent"])
+def test_many_held_out_rows_are_measured_shard_by_shard(
+    tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_orders(tmp_path, orders(700))
+    project = rayforest.load_project(write_project(tmp_path, run="shard_rows = 60"), [f'data.target="{target}"'])
+    rayforest.prepare(project)
+    few = rayforest.tune(project)
+    shutil.rmtree(project.stage("tuned"))
+    monkeypatch.setattr(measured, "MOST_ROWS_HERE", 0)
+    many = rayforest.tune(project)
+    expected = {k: v for k, v in few.metrics.items() if k != "baseline_mae"}
+    assert many.metrics.keys() == expected.keys()
+    for name, value in expected.items():
+        to_a_bucket = name in ("auc", "average_precision")
+        assert many.metrics[name] == pytest.approx(value, rel=0.02 if to_a_bucket else 1e-9), name
+    assert measured.ABOUT_SUMS in many.facts.notes
+    assert measured.ABOUT_SUMS not in few.facts.notes
 
 
 def test_a_row_from_which_bins_are_made_does_not_keep_its_shard_in_memory(ran: Ran) -> None:

@@ -34,6 +34,7 @@ from rayforest.tuning.dataset import (
     model_names,
     refuse_large,
 )
+from rayforest.tuning.measured import ShardMeasure
 from rayforest.tuning.quiet import quiet_lightgbm, silence
 from rayforest.tuning.trial import Trial, errors_name_the_space, machine_free, objective_params
 
@@ -185,15 +186,10 @@ class Share:
 
     def measure(self, model: str, part: str) -> HeldOut:
         """A model on this rank's rows of a part, one shard in memory at a time."""
-        whole, problem, booster = HeldOut(), self._problem, lgb.Booster(model_str=model)
+        whole = HeldOut()
+        measure = ShardMeasure(self._data, self._problem, model, part, self._member.cpus)
         for path in self._paths:
-            inputs, labels = self._data.labelled(path, part, problem)
-            training = self._data.labels_of(path, "train", problem)
-            if len(labels):
-                predictions = np.asarray(booster.predict(inputs, num_threads=self._member.cpus))
-            else:  # LightGBM predicts nothing for no rows
-                predictions = np.zeros((0, len(problem.labels)) if problem.kind == "multiclass" else 0)
-            whole.merge(HeldOut.of(problem, predictions, labels, training))
+            whole.merge(measure.of(path))
         return whole
 
 

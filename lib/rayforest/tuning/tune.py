@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, Literal
 
 import lightgbm as lgb
-import numpy as np
 
 from rayforest.engine.commit import Destination, Version
 from rayforest.engine.manifest import Manifest
@@ -17,7 +16,7 @@ from rayforest.engine.publish import read_manifest
 from rayforest.engine.stores.opening import open_store
 from rayforest.formats import TUNED_METRICS
 from rayforest.metrics.defined import refuse_undefined
-from rayforest.metrics.exact import Evaluation, baseline, evaluate, gather, model_is_constant
+from rayforest.metrics.exact import Evaluation, model_is_constant
 from rayforest.metrics.problem import Problem, find_problem
 from rayforest.process_settings import trial_threads
 from rayforest.project.sections import Project
@@ -26,6 +25,7 @@ from rayforest.stages.stage import Claimed, Context, Product, run_stage
 from rayforest.tuning.admission import Admission, Needs, admit
 from rayforest.tuning.dataset import PreparedData
 from rayforest.tuning.group import GroupSettings, TrainingGroup, one_by_one, refuse_one_node_only
+from rayforest.tuning.measured import ABOUT_SUMS, are_few, measured_by_shards, measured_here
 from rayforest.tuning.notes import notes_before
 from rayforest.tuning.outcome import Outcome, TunedFacts
 from rayforest.tuning.parameters import tune_section
@@ -132,7 +132,10 @@ class Tune:
         if nodes == 1:
             trainer = partial(Trainer, partial(TrainingSet, data, self.problem, settings.seed, shared))
             stream = {"window": settings.width, "ordered": True, "state": trainer, "state_bytes": memory}
-            yield partial(executor.stream, **stream), partial(_measured, data, self.problem)
+            if self._measures_here:
+                yield partial(executor.stream, **stream), partial(measured_here, data, self.problem)
+            else:
+                yield partial(executor.stream, **stream), partial(measured_by_shards, data, self.problem, executor)
             return
         retries = self.context.project.run.retries
         group = TrainingGroup(
@@ -144,11 +147,22 @@ class Tune:
     def _evaluated(self, measure: Measure, trials: list[TrialRecord], notes: list[str]) -> Outcome:
         """The best model on the test part, or on the validation part where there is no test row."""
         best = best_of(trials, higher_is_better=self.problem.higher_is_better)
-        part: Literal["test", "valid"] = "test" if self.data.profile.parts.get("test") else "valid"
-        found, baselines = measure(best.model, part)
+        found, baselines = measure(best.model, self._held_out)
+        if not self._measures_here:
+            notes = [*notes, ABOUT_SUMS]
         if model_is_constant(best.model):
             notes = [*notes, "the model is constant: it predicts the same for every row, whatever the features are"]
-        return Outcome.of(self.problem, part, found, baselines, trials, best, notes)
+        return Outcome.of(self.problem, self._held_out, found, baselines, trials, best, notes)
+
+    @property
+    def _held_out(self) -> Literal["test", "valid"]:
+        """The part on which the best model is measured."""
+        return "test" if self.data.profile.parts.get("test") else "valid"
+
+    @property
+    def _measures_here(self) -> bool:
+        """Whether the driver holds labels and predictions of that part."""
+        return self.admission.nodes == 1 and are_few(self.data, self._held_out)
 
     @property
     def _width(self) -> int:
@@ -211,14 +225,6 @@ def _same_search(target: Destination, version: Version) -> Iterator[Version]:
     for earlier in target.latest_versions(SEARCHES_LOOKED_AT):
         if earlier.key != version.key and search_of(earlier.ingredients) == mine:
             yield earlier
-
-
-def _measured(data: PreparedData, problem: Problem, model: str, part: str) -> tuple[Evaluation, dict[str, float]]:
-    """Metrics of a model on one part, and those of the best constant: in this process, with all rows of the part."""
-    booster = lgb.Booster(model_str=model)
-    predictions, labels = gather((np.asarray(booster.predict(x)), y) for x, y in data.matrices(part, problem) if len(y))
-    training = np.concatenate(list(data.labels("train", problem)))
-    return evaluate(problem, predictions, labels), baseline(problem, training, labels)
 
 
 @dataclass(frozen=True)
