@@ -124,45 +124,33 @@ def carry_out(
     if not debug:
         hide_library_warnings()
     with logging_as(run=new_run()), JsonLines.if_wanted():
-        return _carry_out(command, work, as_json=as_json, debug=debug, show=show, as_dict=as_dict)
-
-
-def _carry_out(
-    command: str,
-    work: Callable[[ConsoleReporter], T],
-    *,
-    as_json: bool,
-    debug: bool,
-    show: Callable[[T], None],
-    as_dict: Callable[[T], dict[str, object]],
-) -> int:
-    try:
-        json_lines_wanted()
-        with ConsoleReporter(as_json=as_json) as reporter:
-            result = work(reporter)
-        if as_json:
-            print(json.dumps(as_dict(result), default=str), flush=True)
-        else:
-            show(result)
+        try:
+            json_lines_wanted()
+            with ConsoleReporter(as_json=as_json) as reporter:
+                result = work(reporter)
+            if as_json:
+                print(json.dumps(as_dict(result), default=str), flush=True)
+            else:
+                show(result)
+                sys.stdout.flush()
+            return 0
+        except BrokenPipeError:
+            drop_output()
+            return 1
+        except (SystemExit, GeneratorExit):
+            raise
+        except BaseException as raised:  # no user sees a stack trace unasked; and a panic in Rust is no Exception
+            error = _as_rayforest_error(command, raised, debug=debug)
+            if debug and not isinstance(raised, KeyboardInterrupt):
+                _show_trace()
+        _error_line(f"error: {error}", logging.ERROR)
+        try:
+            if as_json:
+                print(json.dumps({"command": command, "error": error.as_dict()}), flush=True)
             sys.stdout.flush()
-        return 0
-    except BrokenPipeError:
-        drop_output()
-        return 1
-    except (SystemExit, GeneratorExit):
-        raise
-    except BaseException as raised:  # no user sees a stack trace unasked; and a panic in Rust is no Exception
-        error = _as_rayforest_error(command, raised, debug=debug)
-        if debug and not isinstance(raised, KeyboardInterrupt):
-            _show_trace()
-    _error_line(f"error: {error}", logging.ERROR)
-    try:
-        if as_json:
-            print(json.dumps({"command": command, "error": error.as_dict()}), flush=True)
-        sys.stdout.flush()
-    except OSError:  # a full disk, or nobody reads: the error has been told
-        drop_output()
-    return error.exit_code
+        except OSError:  # a full disk, or nobody reads: the error has been told
+            drop_output()
+        return error.exit_code
 
 
 def _as_rayforest_error(command: str, raised: BaseException, *, debug: bool) -> RayforestError:
